@@ -1,0 +1,49 @@
+# Every habit of this project is a target. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fix cov clean
+
+help:  ## list the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv and install everything the other targets need
+
+# The stamp is written last: a .venv without one is a set-up that broke off, and is rebuilt.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "This project needs Python 3.11 or newer; '$(PYTHON)' is not. Install it (Debian, Ubuntu: apt install python3), or run: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "The venv module of '$(PYTHON)' is missing. Install the package python3-venv (Debian, Ubuntu: apt install python3-venv), then run make again." >&2; exit 2; }
+	@echo "Setting up $(VENV): about 300 MB to download with a CPU build of torch (README.md, Installation)."
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[learn,dev]'
+	@touch $@
+
+run: install  ## watch private, personalized federated learning on handwritten digits
+	$(BIN)/secagg run
+
+test: install  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: install  ## format, lint, types, imports, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+fix: install  ## format and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+cov: install  ## branch coverage
+	$(BIN)/python -m pytest -q --cov --cov-report=term
+
+clean:  ## remove the environment and what the tools left
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info .coverage
