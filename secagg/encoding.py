@@ -1,0 +1,75 @@
+"""Bounded integers to ring words, with the proof that their sum does not wrap.
+
+With n clients whose integers lie in [-B, B] and added noise whose total stays in [-T, T], every sum
+lies in [-S, S] with S = nB + T, and 2S + 1 <= 2**b residues tell all sums apart. b is the smallest
+such width. Noise beyond T wraps: that costs accuracy, never privacy, and T is chosen elsewhere so
+that it has a stated probability. Floats, clipping and scales are not handled here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CapacityError, DomainError
+from .ring import Ring, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How `clients` integers of magnitude at most `bound` are summed in a ring.
+
+    Attributes:
+        clients: Largest number of summands.
+        bound: Largest magnitude of one summand before noise.
+        tail: Magnitude the total noise does not exceed.
+    """
+
+    clients: int
+    bound: int
+    tail: int = 0
+
+    def __post_init__(self) -> None:
+        if self.clients < 1 or self.bound < 1 or self.tail < 0:
+            raise DomainError("an encoding needs clients >= 1, bound >= 1 and tail >= 0")
+        if (2 * self.largest_sum).bit_length() > 64:
+            raise CapacityError(
+                f"{self.clients} summands of magnitude {self.bound} with a noise tail of {self.tail} do "
+                "not fit 64-bit words: lower value_bits, the cohort or the noise"
+            )
+
+    @property
+    def largest_sum(self) -> int:
+        """S, the magnitude no sum exceeds."""
+        return self.clients * self.bound + self.tail
+
+    @property
+    def ring(self) -> Ring:
+        """The smallest ring in which [-S, S] does not wrap."""
+        return Ring((2 * self.largest_sum).bit_length())
+
+    def encode(self, values: NDArray[np.int64]) -> Words:
+        """Ring words of one client's integers.
+
+        Raises:
+            DomainError: If a magnitude exceeds the bound, on which the proof rests.
+        """
+        if _magnitude(values) > self.bound:
+            raise DomainError(f"a summand exceeds the declared bound of {self.bound}")
+        return self.ring.words(values)
+
+    def decode(self, words: Words) -> NDArray[np.int64]:
+        """The signed sum, int64, of at most `clients` encoded vectors.
+
+        Raises:
+            CapacityError: If a value lies outside [-S, S]: a summand was not what it declared.
+        """
+        total = self.ring.centre(words)
+        if _magnitude(total) > self.largest_sum:
+            raise CapacityError(f"a coordinate of the sum exceeds {self.largest_sum}")
+        return total
+
+
+def _magnitude(values: NDArray[np.int64]) -> int:
+    """Largest magnitude, exact also for -2**63, whose int64 negation wraps."""
+    return max(int(values.max()), -int(values.min())) if values.size else 0

@@ -1,0 +1,106 @@
+"""Integers modulo 2**b, stored in the narrowest of 16-, 32- and 64-bit words.
+
+Arithmetic wraps at the word and is reduced to b bits only where words leave: 2**b divides the
+word's modulus, so both give the same residues. No floats and no noise here.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DomainError
+
+Words = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
+
+_LANES = 64  # words packed together: 64 words of b bits fill exactly b 64-bit lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """The ring of integers modulo 2**bits, 1 <= bits <= 64."""
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 64:
+            raise DomainError(f"a ring has 1 to 64 bits, not {self.bits}")
+
+    @property
+    def dtype(self) -> np.dtype[np.uint16] | np.dtype[np.uint32] | np.dtype[np.uint64]:
+        """Little-endian word type: uint16, uint32 or uint64."""
+        if self.bits <= 16:
+            return np.dtype("<u2")
+        return np.dtype("<u4") if self.bits <= 32 else np.dtype("<u8")
+
+    def zeros(self, length: int) -> Words:
+        """A fresh accumulator of `length` zero words."""
+        return np.zeros(length, self.dtype)
+
+    def words(self, values: NDArray[np.int64]) -> Words:
+        """Residues of signed integers, reduced to `bits` bits."""
+        return self.reduce(cast("Words", values.astype(np.uint64).astype(self.dtype)))
+
+    def reduce(self, words: Words) -> Words:
+        """The same residues with every bit above `bits` cleared (a copy)."""
+        return words & self.dtype.type((1 << self.bits) - 1)
+
+    def centre(self, words: Words) -> NDArray[np.int64]:
+        """Representatives in [-2**(bits-1), 2**(bits-1)), shape as given, int64."""
+        up = np.uint64(64 - self.bits)
+        return (words.astype(np.uint64) << up).view(np.int64) >> np.int64(up)
+
+    def packed_bytes(self, length: int) -> int:
+        """Bytes of `length` packed words."""
+        return (length * self.bits + 7) // 8
+
+    def pack(self, words: Words) -> bytes:
+        """Concatenate the low `bits` bits of each word, least significant first.
+
+        Returns:
+            ceil(len(words) * bits / 8) bytes; unused bits of the last byte are zero.
+        """
+        columns = _columns(self.reduce(words))
+        lanes = np.zeros((self.bits, columns.shape[1]), np.uint64)
+        for index, column in enumerate(columns):
+            lane, shift = divmod(index * self.bits, 64)
+            lanes[lane] |= column << np.uint64(shift)
+            if shift + self.bits > 64:
+                lanes[lane + 1] |= column >> np.uint64(64 - shift)
+        return np.ascontiguousarray(lanes.T).astype("<u8").tobytes()[: self.packed_bytes(len(words))]
+
+    def unpack(self, data: bytes, length: int) -> Words:
+        """Inverse of `pack`.
+
+        Raises:
+            DomainError: If the byte length is not that of `length` words, or an unused bit is set
+                (one vector has one encoding, so that a signature covers it).
+        """
+        if len(data) != self.packed_bytes(length):
+            raise DomainError(
+                f"{length} words of {self.bits} bits take {self.packed_bytes(length)} bytes, not {len(data)}"
+            )
+        spare = len(data) * 8 - length * self.bits
+        if spare and data[-1] >> (8 - spare):
+            raise DomainError("the unused bits of a packed vector must be zero")
+        groups = -(-length // _LANES)
+        raw = np.zeros(groups * self.bits * 8, np.uint8)
+        raw[: len(data)] = np.frombuffer(data, np.uint8)
+        lanes = np.ascontiguousarray(raw.view("<u8").reshape(groups, self.bits).T)
+        columns = np.empty((_LANES, groups), self.dtype)
+        for index in range(_LANES):
+            lane, shift = divmod(index * self.bits, 64)
+            column = lanes[lane] >> np.uint64(shift)
+            if shift + self.bits > 64:
+                column |= lanes[lane + 1] << np.uint64(64 - shift)
+            columns[index] = column.astype(self.dtype)
+        return self.reduce(np.ascontiguousarray(columns.T).reshape(-1)[:length])
+
+
+def _columns(words: Words) -> NDArray[np.uint64]:
+    """Every 64th word as a row: shape (64, ceil(length / 64)), zero-padded."""
+    groups = -(-len(words) // _LANES)
+    padded = np.zeros(groups * _LANES, np.uint64)
+    padded[: len(words)] = words
+    return np.ascontiguousarray(padded.reshape(groups, _LANES).T)
