@@ -1,0 +1,84 @@
+"""Who says what to whom, when: the composition of `secagg`, `dp` and `personalization`.
+
+Names are handed on lazily: importing this package loads no machine-learning or reporting library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client_session import ClientSession as ClientSession
+    from .config import ClientPolicy as ClientPolicy
+    from .config import RoundConfig as RoundConfig
+    from .config import SkellamNoise as SkellamNoise
+    from .context import SERVER as SERVER
+    from .context import ClientId as ClientId
+    from .enrolment import enrol as enrol
+    from .errors import ConfigError as ConfigError
+    from .errors import FaultyPeerError as FaultyPeerError
+    from .errors import FaultyServerError as FaultyServerError
+    from .errors import FaultyServerOrPeerError as FaultyServerOrPeerError
+    from .errors import InputError as InputError
+    from .errors import LocalError as LocalError
+    from .errors import OutOfOrderError as OutOfOrderError
+    from .errors import PolicyRefusedError as PolicyRefusedError
+    from .errors import ProtocolError as ProtocolError
+    from .errors import SessionOverError as SessionOverError
+    from .errors import ThresholdError as ThresholdError
+    from .errors import WireError as WireError
+    from .outputs import Aborted as Aborted
+    from .outputs import Excluded as Excluded
+    from .outputs import Finished as Finished
+    from .outputs import NeedInput as NeedInput
+    from .outputs import Persist as Persist
+    from .outputs import Refused as Refused
+    from .outputs import Send as Send
+    from .pipeline import prepare as prepare
+    from .server_session import ServerSession as ServerSession
+    from .shell import open_client as open_client
+    from .shell import open_server as open_server
+    from .simulation import Federation as Federation
+    from .simulation import simulate as simulate
+    from .task import sign_task as sign_task
+    from .transcript import Transcript as Transcript
+
+_HOME = {
+    "client_session": ("ClientSession",),
+    "config": ("ClientPolicy", "RoundConfig", "SkellamNoise"),
+    "context": ("SERVER", "ClientId"),
+    "enrolment": ("enrol",),
+    "errors": (
+        "ConfigError",
+        "FaultyPeerError",
+        "FaultyServerError",
+        "FaultyServerOrPeerError",
+        "InputError",
+        "LocalError",
+        "OutOfOrderError",
+        "PolicyRefusedError",
+        "ProtocolError",
+        "SessionOverError",
+        "ThresholdError",
+        "WireError",
+    ),
+    "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "Send"),
+    "pipeline": ("prepare",),
+    "server_session": ("ServerSession",),
+    "shell": ("open_client", "open_server"),
+    "simulation": ("Federation", "simulate"),
+    "task": ("sign_task",),
+    "transcript": ("Transcript",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'protocols' has no attribute {name!r}")
+    return getattr(import_module(f"protocols.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,315 @@
+"""A client's session: set-up once, then rounds, with one state at a time (SPEC 5 and 7).
+
+Bytes in, outputs out; time is an argument. A protocol error poisons the session: its secrets go, at
+most one abort leaves, and everything later is ignored. Rollback of a saved machine is not detected.
+"""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from secagg.errors import AgreementError, SignatureError
+from secagg.kdf import Label, derive, extract
+from secagg.keys import AgreementKey, SigningKey
+from secagg.ring import Words
+from secagg.secret import SecretBytes
+
+from . import wire
+from .cohort import Cohort, Seat, cohort_digest
+from .config import ClientPolicy, RoundConfig
+from .context import SERVER, ClientId, RoundContext, model_digest
+from .enrolment import check_enrolment
+from .errors import (
+    Code,
+    FaultyServerError,
+    FaultyServerOrPeerError,
+    OutOfOrderError,
+    PolicyRefusedError,
+    ProtocolError,
+    SessionOverError,
+)
+from .messages import (
+    Body,
+    ClientAbort,
+    Invitation,
+    Join,
+    Roster,
+    RoundOpen,
+    ServerAbort,
+    Survivors,
+    Tags,
+)
+from .messages import Cohort as CohortMessage
+from .messages import Deal as DealMessage
+from .outputs import Aborted, NeedInput, Output, Send
+from .pairwise import client as machine
+from .task import Task, check_task
+
+MAX_SKIPPED_ROUNDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitInvitation:
+    """Nothing is known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitCohort:
+    """Joined; the cohort's channel keys are awaited."""
+
+    task: Task
+    identities: dict[ClientId, bytes]
+    context: RoundContext
+    channel_key: AgreementKey
+    seed: SecretBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """In the cohort. `channels` and `seed` belong to the next round and ratchet forward with it."""
+
+    task: Task
+    context: RoundContext
+    cohort: Cohort
+    next_round: int
+    channels: dict[ClientId, SecretBytes] = field(repr=False)
+    seed: SecretBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Ended by an error; no secret is left."""
+
+    error: ProtocolError
+
+
+_Session = AwaitInvitation | AwaitCohort | Seated | Over
+
+
+class ClientSession:
+    """The shell around one client's states.
+
+    Args:
+        me: This client's id.
+        identity: Its enrolled key.
+        policy: Its own policy.
+        entropy: 32 secret bytes never used before; `protocols.open_client` draws them.
+    """
+
+    def __init__(
+        self, *, me: ClientId, identity: SigningKey, policy: ClientPolicy, entropy: SecretBytes
+    ) -> None:
+        self._me, self._identity, self._policy, self._entropy = me, identity, policy, entropy
+        self._session: _Session = AwaitInvitation()
+        self._round: machine.ClientState | None = None
+        self._last_input, self._last_outputs = b"", list[Output]()
+        self._last_heard = 0.0
+        self._model = b""
+
+    @property
+    def over(self) -> bool:
+        """Whether an error ended this session."""
+        return isinstance(self._session, Over)
+
+    def receive(self, data: bytes, now: float) -> list[Output]:
+        """One message from the server. The same bytes again give the same answer again."""
+        if self.over:
+            return []
+        seen = hashlib.sha256(data).digest()
+        if seen == self._last_input:
+            return self._last_outputs
+        try:
+            outputs = self._dispatch(wire.decode_envelope(data), now)
+        except ProtocolError as error:
+            return self._poison(error)
+        self._last_input, self._last_outputs, self._last_heard = seen, outputs, now
+        return outputs
+
+    def submit(self, vector: Words, now: float) -> list[Output]:
+        """The answer to `NeedInput`: a ring vector from `prepare`.
+
+        Raises:
+            SessionOverError: If no input is awaited; a round takes one input, once.
+            InputError: If the vector does not fit the round; it may be submitted again, mended.
+        """
+        # T05: the state that takes an input ends with it.
+        if not isinstance(self._round, machine.AwaitInput):
+            raise SessionOverError("no round of this session awaits an input")
+        try:
+            self._round, message = self._round.submit(vector)
+        except ProtocolError as error:
+            return self._poison(error)
+        self._last_outputs, self._last_heard = [self._send(self._round.context, message)], now
+        return self._last_outputs
+
+    def tick(self, now: float) -> list[Output]:
+        """Give up a round that has been silent for longer than the policy's patience."""
+        if self._round is not None and now - self._last_heard >= self._policy.patience_seconds:
+            self._round = None
+        return []
+
+    def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output]:
+        if envelope.kind == "server-abort":
+            code = wire.decode_body(envelope, ServerAbort).code
+            raise FaultyServerError(Code.SERVER_ABORTED, f"the server ended the session with {code!r}")
+        match self._session:
+            case AwaitInvitation():
+                return self._join(envelope, wire.decode_body(envelope, Invitation), now)
+            case AwaitCohort() as waiting:
+                wire.check_context(envelope, waiting.context)
+                self._sit(waiting, wire.decode_body(envelope, CohortMessage))
+                return []
+            case Seated() as seated if envelope.kind == "open":
+                return self._open_round(seated, envelope)
+        return self._step(envelope)
+
+    def _join(self, envelope: wire.Envelope, message: Invitation, now: float) -> list[Output]:
+        enrolment = check_enrolment(message.enrolment, self._policy, now=now)
+        if enrolment.members().get(self._me) != self._identity.public:
+            raise PolicyRefusedError(Code.UNKNOWN_IDENTITY, "the enrolment list lacks this client's identity")
+        task = check_task(message.configs, message.operator_signature, self._policy)
+        context = RoundContext(envelope.session, 0, task.session_hash(message.enrolment))
+        wire.check_context(envelope, context)
+        # The seed mixes fresh entropy, the identity's secret and the session: two sessions never share
+        # one even if the entropy repeats.
+        mixed = extract(
+            SecretBytes(self._entropy.reveal() + self._identity.seed.reveal()), salt=envelope.session
+        )
+        seed = derive(mixed, Label.SESSION_SEED, context.prefix, self._me)
+        channel_key = AgreementKey.from_seed(derive(seed, Label.CHANNEL_KEY))
+        self._entropy = SecretBytes(b"")
+        self._session = AwaitCohort(
+            task, enrolment.members(), context, channel_key, derive(seed, Label.NEXT_SEED)
+        )
+        return [self._send(context, Join(channel_key.public))]
+
+    def _sit(self, waiting: AwaitCohort, message: CohortMessage) -> None:
+        """Check everyone's channel key, once per session, and agree a channel with each."""
+        members, me = message.members, self._me
+        ids = tuple(ClientId(member.id) for member in members)
+        ascending = all(a < b for a, b in pairwise(ids))
+        base = waiting.task.configs[0]
+        if not ascending or not base.quorum <= len(ids) <= base.clients:
+            raise FaultyServerError(Code.ROSTER_INVALID, "the cohort is unordered, too small or too large")
+        if (me, waiting.channel_key.public) not in {(m.id, m.channel_key) for m in members}:
+            raise FaultyServerError(Code.ROSTER_SELF, "the cohort lacks or alters this client's channel key")
+        cohort: dict[ClientId, Seat] = {}
+        for index, (client, member) in enumerate(zip(ids, members, strict=True), start=1):
+            identity = waiting.identities.get(client)
+            if identity is None:
+                raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {client} is not enrolled")
+            if client != me:
+                _check_member(waiting.context, client, member.channel_key, member.signature, identity)
+            cohort[client] = Seat(index, identity, member.channel_key)
+        channels = _agree_channels(waiting, cohort, me)
+        self._session = Seated(waiting.task, waiting.context, cohort, 1, channels, waiting.seed)
+
+    def _open_round(self, seated: Seated, envelope: wire.Envelope) -> list[Output]:
+        """A new round begins; an unfinished one is given up and its secrets with it."""
+        message = wire.decode_body(envelope, RoundOpen)
+        config = _find_config(seated.task, envelope)
+        if not seated.next_round <= envelope.round < seated.next_round + MAX_SKIPPED_ROUNDS:
+            raise OutOfOrderError(
+                Code.ROUND_REPLAYED, f"round {envelope.round} is not round {seated.next_round} or soon after"
+            )
+        self._round = None
+        for _ in range(envelope.round - seated.next_round):
+            seated = _ratchet(seated)
+        context = RoundContext(envelope.session, envelope.round, config.hash, model_digest(message.model))
+        place = machine.Place(self._me, seated.cohort, config)
+        self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
+        self._session = _ratchet(seated)
+        self._model = message.model
+        return [self._send(context, reply)]
+
+    def _step(self, envelope: wire.Envelope) -> list[Output]:
+        """The next message of the round in progress."""
+        state = self._round
+        if state is None and isinstance(self._session, Seated) and envelope.round < self._session.next_round:
+            return []  # of a round this client has given up
+        if state is None or isinstance(state, machine.AwaitInput | machine.Done):
+            raise OutOfOrderError(
+                Code.UNEXPECTED_MESSAGE,
+                f"a {envelope.kind!r} message where none is expected",
+                phase=envelope.kind,
+            )
+        wire.check_context(envelope, state.context)
+        reply: Body
+        match state:
+            case machine.AwaitRoster():
+                self._round, reply = state.accept(wire.decode_body(envelope, Roster))
+            case machine.AwaitShares():
+                self._round = state.accept(wire.decode_body(envelope, DealMessage))
+                place = self._round.place
+                return [NeedInput(self._round.context.round, place.config, self._model)]
+            case machine.AwaitSurvivors():
+                self._round, reply = state.accept(wire.decode_body(envelope, Survivors))
+            case machine.AwaitConsistency():
+                self._round, reply = state.accept(wire.decode_body(envelope, Tags))
+        return [self._send(self._round.context, reply)]
+
+    def _send(self, context: RoundContext, message: Body) -> Send:
+        return Send((SERVER,), wire.encode_message(context, self._me, message, self._identity))
+
+    def _poison(self, error: ProtocolError) -> list[Output]:
+        """Drop every secret; say once, with a fixed code, that it is over."""
+        context = self._context()
+        self._session, self._round, self._model = Over(error), None, b""
+        self._last_outputs, self._entropy = [], SecretBytes(b"")
+        if context is None:
+            return [Aborted(error)]
+        abort = ClientAbort(error.code, tuple(sorted(error.suspects)))
+        return [self._send(context, abort), Aborted(error)]
+
+    def _context(self) -> RoundContext | None:
+        """The context of an abort: what both ends know whatever went wrong."""
+        if self._round is not None:
+            return self._round.context.public()
+        return self._session.context if isinstance(self._session, AwaitCohort | Seated) else None
+
+
+def _check_member(
+    context: RoundContext, client: ClientId, channel_key: bytes, signature: bytes, identity: bytes
+) -> None:
+    # T06: a key the server made up carries no signature of an enrolled identity.
+    try:
+        wire.check_join_signature(context, client, channel_key, signature, identity)
+    except SignatureError as error:
+        raise FaultyServerOrPeerError(
+            Code.PEER_KEY_SIGNATURE,
+            f"the channel key of client {client} is not signed by its identity",
+            suspects=(client,),
+        ) from error
+
+
+def _agree_channels(waiting: AwaitCohort, cohort: Cohort, me: ClientId) -> dict[ClientId, SecretBytes]:
+    """One symmetric key per peer, bound to the cohort, both ids and both exact public keys."""
+    everyone = cohort_digest(waiting.context, cohort)
+    channels = {}
+    for peer, seat in cohort.items():
+        if peer == me:
+            continue
+        try:
+            shared = extract(waiting.channel_key.agree(seat.channel_key), salt=everyone)
+        except AgreementError as error:
+            raise FaultyServerOrPeerError(
+                Code.KEY_DEGENERATE, f"the channel key of client {peer} is degenerate", suspects=(peer,)
+            ) from error
+        ends = sorted([(me, waiting.channel_key.public), (peer, seat.channel_key)])
+        channels[peer] = derive(shared, Label.CHANNEL, *(part for end in ends for part in end))
+    return channels
+
+
+def _ratchet(seated: Seated) -> Seated:
+    """The keys of the next round; from them the old ones cannot be computed (T39)."""
+    channels = {peer: derive(key, Label.NEXT_CHANNEL) for peer, key in seated.channels.items()}
+    seed = derive(seated.seed, Label.NEXT_SEED)
+    return replace(seated, next_round=seated.next_round + 1, channels=channels, seed=seed)
+
+
+def _find_config(task: Task, envelope: wire.Envelope) -> RoundConfig:
+    for config in task.configs:
+        if config.hash == envelope.config_hash:
+            return config
+    # T34: only what the operator signed and this client checked can run.
+    raise PolicyRefusedError(Code.CONFIG_INVALID, "the round's config is none of those this client accepted")

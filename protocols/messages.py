@@ -1,0 +1,152 @@
+"""The bodies of all messages (SPEC 4). Data only: no checks beyond types and lengths.
+
+Lists are aligned to a set both sides know (the roster, the sharing set), in ascending order of
+client id, so a message cannot name a client twice or one that does not exist.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MAX_MEMBERS = 10_000
+
+Id = Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Ids = Annotated[tuple[Id, ...], Meta(max_length=MAX_MEMBERS)]
+Digests = Annotated[tuple[Digest, ...], Meta(max_length=MAX_MEMBERS)]
+# Two 32-byte shares and the seal's 16 bytes.
+Record = Annotated[bytes, Meta(min_length=80, max_length=80)]
+Records = Annotated[tuple[Record, ...], Meta(max_length=MAX_MEMBERS)]
+CodeText = Annotated[str, Meta(max_length=64)]
+
+
+class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A message body: a fixed-length array of fields."""
+
+
+# From the server, once per session
+
+
+class Invitation(Body, frozen=True):
+    """The tasks this session may run, signed by the operator, and who is enrolled."""
+
+    configs: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=8)]
+    operator_signature: Signature
+    enrolment: bytes
+
+
+class Member(Body, frozen=True):
+    """One client's join message as the server received it."""
+
+    id: Id
+    channel_key: Key
+    signature: Signature
+
+
+class Cohort(Body, frozen=True):
+    """U0: everyone who joined, ascending."""
+
+    members: Annotated[tuple[Member, ...], Meta(max_length=MAX_MEMBERS)]
+
+
+# From the server, every round
+
+
+class RoundOpen(Body, frozen=True):
+    """A round begins; `model` is what every client trains on, or a digest of it."""
+
+    model: bytes
+
+
+class Roster(Body, frozen=True):
+    """U1: this round's mask keys, ascending by id."""
+
+    ids: Ids
+    mask_keys: Annotated[tuple[Key, ...], Meta(max_length=MAX_MEMBERS)]
+
+
+class Deal(Body, frozen=True):
+    """U2, and for each of its members but the receiver: the record and the two commitments."""
+
+    senders: Ids
+    records: Records
+    self_commitments: Digests
+    key_commitments: Digests
+
+
+class Survivors(Body, frozen=True):
+    """U2 without U3: those whose masked input did not arrive."""
+
+    dropped: Ids
+
+
+class Tags(Body, frozen=True):
+    """U4 without the receiver, and each member's tag for the receiver."""
+
+    senders: Ids
+    tags: Digests
+
+
+class ServerAbort(Body, frozen=True):
+    """The session is over."""
+
+    code: CodeText
+
+
+# From a client, once per session
+
+
+class Join(Body, frozen=True):
+    """The channel key, authenticated by the identity signature of its envelope."""
+
+    channel_key: Key
+
+
+# From a client, every round
+
+
+class MaskKey(Body, frozen=True):
+    """The round's mask key."""
+
+    mask_key: Key
+
+
+class Shares(Body, frozen=True):
+    """Records for U1 without the sender; commitments for all of U1, the sender's own included."""
+
+    seed_commitment: Digest
+    records: Records
+    self_commitments: Digests
+    key_commitments: Digests
+
+
+class Masked(Body, frozen=True):
+    """The masked vector, packed to exactly the ring's bits."""
+
+    vector: bytes
+
+
+class Consistency(Body, frozen=True):
+    """The sender's view of U3, and a directed tag for each of its members but the sender."""
+
+    survivors: Digest
+    tags: Digests
+
+
+class Answer(Body, frozen=True):
+    """One 32-byte share per member of U2: of b_u for those alive, of sigma_u for the rest."""
+
+    shares: Digests
+
+
+class ClientAbort(Body, frozen=True):
+    """The one message a client sends after an error. Its content depends on no secret."""
+
+    code: CodeText
+    suspects: Ids
+
+
+ServerMessage = Invitation | Cohort | RoundOpen | Roster | Deal | Survivors | Tags | ServerAbort
+ClientMessage = Join | MaskKey | Shares | Masked | Consistency | Answer | ClientAbort

@@ -1,0 +1,87 @@
+"""What a session asks its shell to do. Values only; the shell acts on them in order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import RoundConfig
+from .context import ClientId
+from .errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Deliver `data` to each of `to` (`(SERVER,)` from a client)."""
+
+    to: tuple[ClientId, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The record of a sum about to be opened: what a ledger must know before it happens."""
+
+    session: bytes
+    round: int
+    config: RoundConfig
+    survivors: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Commit `record` durably before acting on any later output."""
+
+    record: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class NeedInput:
+    """The round waits for `submit` with a vector of `config`, trained on `model`."""
+
+    round: int
+    config: RoundConfig
+    model: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A peer was refused; the session goes on without it."""
+
+    peer: ClientId
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message was dropped. `sender` is only whom the transport names, so nobody is excluded."""
+
+    sender: ClientId
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The round (server) or the session (client) is over; nothing was opened."""
+
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The sum of the survivors' vectors.
+
+    Attributes:
+        round: The round.
+        total: int64 (length,), grid units, noise included.
+        survivors: Clients whose masked input was accepted, ascending.
+        answered: Clients that answered the unmasking, ascending.
+    """
+
+    round: int
+    total: NDArray[np.int64]
+    survivors: tuple[ClientId, ...]
+    answered: tuple[ClientId, ...]
+
+
+Output = Send | Persist | NeedInput | Excluded | Refused | Aborted | Finished

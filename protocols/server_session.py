@@ -1,0 +1,309 @@
+"""The server's session: collects joins, then runs rounds, excluding whoever misbehaves (SPEC 5 and 8).
+
+Bytes in, outputs out; time is an argument. A message whose signature fails accuses nobody, since
+anyone could have sent it; a signed one that breaks the protocol ends its sender's part.
+"""
+
+import hashlib
+
+from . import wire
+from .cohort import Cohort, Seat
+from .config import RoundConfig
+from .context import SERVER, ClientId, RoundContext, model_digest
+from .enrolment import Enrolment
+from .errors import (
+    Code,
+    ConfigError,
+    FaultyPeerError,
+    OutOfOrderError,
+    ProtocolError,
+    SessionOverError,
+    ThresholdError,
+    WireError,
+)
+from .messages import (
+    Answer,
+    Body,
+    ClientAbort,
+    Consistency,
+    Invitation,
+    Join,
+    Masked,
+    MaskKey,
+    Member,
+    RoundOpen,
+    Shares,
+)
+from .messages import Cohort as CohortMessage
+from .outputs import Aborted, Excluded, Output, Refused, Send
+from .pairwise import server as machine
+from .task import Task
+from .transcript import Transcript
+
+
+class ServerSession:
+    """The shell around the server's states.
+
+    Args:
+        task: What may run.
+        enrolment: Who may join.
+        session: 16 bytes, never used before.
+        now: The shell's clock, seconds.
+        recorder: Where the transcript goes.
+        phase_seconds: How long a phase waits for the last client.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        enrolment: Enrolment,
+        session: bytes,
+        now: float,
+        recorder: Transcript | None = None,
+        phase_seconds: float = 60.0,
+    ) -> None:
+        self._task, self._recorder, self._phase_seconds = task, recorder, phase_seconds
+        self._identities = enrolment.members()
+        self._enrolment = enrolment.to_bytes()
+        self._base = RoundContext(session, 0, task.session_hash(self._enrolment))
+        self._joined: dict[ClientId, Member] = {}
+        self._cohort: Cohort | None = None
+        self._state: machine.Collecting | None = None
+        self._excluded: set[ClientId] = set()
+        self._seen: dict[tuple[ClientId, str], bytes] = {}
+        self._rounds = 0
+        self.deadline: float | None = now + phase_seconds
+
+    @property
+    def cohort(self) -> tuple[ClientId, ...]:
+        """Clients that joined and are not excluded, ascending; empty before the cohort is fixed."""
+        return tuple(v for v in self._cohort or {} if v not in self._excluded)
+
+    @property
+    def phase(self) -> str:
+        """What is being collected: "join", a phase of the round, or "" between rounds."""
+        if self._cohort is None:
+            return "join"
+        return self._state.phase if self._state is not None else ""
+
+    def invite(self) -> list[Output]:
+        """The invitation, to everyone enrolled."""
+        configs = tuple(config.to_bytes() for config in self._task.configs)
+        invitation = Invitation(configs, self._task.signature, self._enrolment)
+        return [self._send(self._base, tuple(sorted(self._identities)), invitation)]
+
+    def open_round(
+        self, *, now: float, model: bytes = b"", config: RoundConfig | None = None
+    ) -> list[Output]:
+        """Begin the next round; clients that missed the last one are back.
+
+        Raises:
+            SessionOverError: If the cohort is not fixed, a round is in progress, or too few are left.
+            ConfigError: If the config is none of the task's.
+        """
+        config = self._task.configs[0] if config is None else config
+        if config not in self._task.configs:
+            raise ConfigError("a round runs one of the configs that the operator signed")
+        if self._cohort is None or self._state is not None:
+            raise SessionOverError("a round begins when the cohort is fixed and no other round is open")
+        clients = self.cohort
+        if len(clients) < config.quorum:
+            raise SessionOverError(
+                f"{len(clients)} clients are left in the session, {config.quorum} are needed"
+            )
+        self._rounds += 1
+        context = RoundContext(self._base.session, self._rounds, config.hash, model_digest(model))
+        self._state = machine.open_round(machine.Round(self._cohort, config), context, clients)
+        self._seen.clear()
+        self.deadline = now + self._phase_seconds
+        return [self._send(context, clients, RoundOpen(model))]
+
+    def receive(self, sender: ClientId, data: bytes, now: float) -> list[Output]:
+        """One message. `sender` is the transport's idea and only names whom to refuse."""
+        try:
+            envelope = wire.decode_envelope(data, limit=self._limit())
+            identity = self._identities.get(ClientId(envelope.sender))
+            if identity is None:
+                raise WireError(Code.UNKNOWN_IDENTITY, f"client {envelope.sender} is not enrolled")
+            context = self._context_of(envelope)
+            wire.check_context(envelope, context)
+            wire.check_signature(envelope, context, identity)
+        except ProtocolError as error:
+            return [Refused(sender, error)]
+        signer = ClientId(envelope.sender)
+        try:
+            if not self._is_news(signer, envelope, data):
+                return []
+            self._accept(signer, envelope)
+        except OutOfOrderError as error:
+            return [Refused(signer, error)]
+        except ProtocolError as error:
+            return self._exclude(signer, error, now)
+        if self._recorder is not None:
+            self._recorder.record(
+                session=envelope.session,
+                round_number=envelope.round,
+                kind=envelope.kind,
+                sender=signer,
+                to=(SERVER,),
+                data=data,
+            )
+        return self._advance(now)
+
+    def tick(self, now: float) -> list[Output]:
+        """Close a phase whose deadline has come."""
+        if self.deadline is not None and now >= self.deadline:
+            return self._close(now)
+        return []
+
+    def _accept(self, sender: ClientId, envelope: wire.Envelope) -> None:
+        if envelope.kind == "client-abort":
+            abort = wire.decode_body(envelope, ClientAbort)
+            raise FaultyPeerError(
+                Code.PEER_ABORTED,
+                f"client {sender} left with {abort.code!r}, naming {list(abort.suspects)}",
+                phase=self.phase,
+                suspects=abort.suspects,
+            )
+        if self._cohort is None:
+            join = wire.decode_body(envelope, Join)
+            machine.require_agreement_key(join.channel_key, phase="join", sender=sender)
+            self._joined[sender] = Member(sender, join.channel_key, envelope.signature)
+            return
+        state = self._state
+        if state is None or sender not in state.waiting or wire.KINDS[envelope.kind] is not state.expects:
+            raise OutOfOrderError(
+                Code.UNEXPECTED_MESSAGE,
+                f"a {envelope.kind!r} message of client {sender} comes too late or too early",
+                phase=self.phase,
+            )
+        match state:
+            case machine.AwaitKeys():
+                state.accept(sender, wire.decode_body(envelope, MaskKey))
+            case machine.AwaitShares():
+                state.accept(sender, wire.decode_body(envelope, Shares))
+            case machine.AwaitMasked():
+                state.accept(sender, wire.decode_body(envelope, Masked))
+            case machine.AwaitConsistency():
+                state.accept(sender, wire.decode_body(envelope, Consistency))
+            case machine.AwaitUnmask():
+                state.accept(sender, wire.decode_body(envelope, Answer))
+        state.waiting.discard(sender)
+
+    def _is_news(self, sender: ClientId, envelope: wire.Envelope, data: bytes) -> bool:
+        """Whether this is not a repetition of the sender's message of this kind.
+
+        Raises:
+            FaultyPeerError: If it differs from what the sender signed before in the same place.
+        """
+        if sender in self._excluded:
+            raise OutOfOrderError(Code.UNEXPECTED_MESSAGE, f"client {sender} is excluded", phase=self.phase)
+        seen = self._seen.setdefault((sender, envelope.kind), hashlib.sha256(data).digest())
+        if seen != hashlib.sha256(data).digest():
+            raise FaultyPeerError(
+                Code.CONFLICTING_DUPLICATE,
+                f"client {sender} signed two different {envelope.kind!r} messages",
+                phase=envelope.kind,
+                suspects=(sender,),
+            )
+        return not self._has_spoken(sender, envelope.kind)
+
+    def _has_spoken(self, sender: ClientId, kind: str) -> bool:
+        """Whether the sender's message of this kind is already in."""
+        if self._cohort is None:
+            return kind == "join" and sender in self._joined
+        state = self._state
+        return state is not None and wire.KINDS[kind] is state.expects and sender in state.inbox
+
+    def _exclude(self, sender: ClientId, error: ProtocolError, now: float) -> list[Output]:
+        self._excluded.add(sender)
+        self._joined.pop(sender, None)
+        if self._state is not None:
+            self._state.waiting.discard(sender)
+        return [Excluded(sender, error), *self._advance(now)]
+
+    def _advance(self, now: float) -> list[Output]:
+        """Close the phase if everyone expected has spoken."""
+        if self._cohort is None:
+            missing = self._identities.keys() - self._joined.keys() - self._excluded
+            return self._close(now) if not missing else []
+        return self._close(now) if self._state is not None and not self._state.waiting else []
+
+    def _close(self, now: float) -> list[Output]:
+        self.deadline = now + self._phase_seconds
+        if self._cohort is None:
+            return self._seat()
+        if self._state is None:
+            self.deadline = None
+            return []
+        try:
+            following, results = self._state.close()
+        except ProtocolError as error:
+            return self._abort_round(error)
+        if isinstance(following, machine.Done):
+            self._state, self.deadline = None, None
+        else:
+            following.waiting.difference_update(self._excluded)
+            self._state = following
+        return [self._translate(result, following.context) for result in results]
+
+    def _abort_round(self, error: ProtocolError) -> list[Output]:
+        """The round is over, the session is not: whoever merely fell silent may return."""
+        self._state, self.deadline = None, None
+        if not isinstance(error, ThresholdError):
+            self._excluded.update(ClientId(v) for v in error.suspects)
+        return [Aborted(error)]
+
+    def _seat(self) -> list[Output]:
+        """Fix the cohort: the first `clients` of those who joined."""
+        base = self._task.configs[0]
+        ids = sorted(self._joined)[: base.clients]
+        self.deadline = None
+        if len(ids) < base.quorum:
+            error = ThresholdError(
+                Code.TOO_FEW_CLIENTS,
+                f"{len(ids)} clients joined, {base.quorum} are needed",
+                phase="join",
+                suspects=sorted(self._identities.keys() - self._joined.keys()),
+            )
+            self._cohort = {}
+            return [Aborted(error)]
+        members = tuple(self._joined[v] for v in ids)
+        self._cohort = {
+            v: Seat(index, self._identities[v], self._joined[v].channel_key)
+            for index, v in enumerate(ids, start=1)
+        }
+        return [self._send(self._base, tuple(ids), CohortMessage(members))]
+
+    def _translate(self, result: machine.ServerOutput, context: RoundContext) -> Output:
+        if isinstance(result, machine.Deliver):
+            return self._send(context, result.to, result.body)
+        return result
+
+    def _send(self, context: RoundContext, to: tuple[ClientId, ...], body: Body) -> Send:
+        data = wire.encode_message(context, SERVER, body, None)
+        if self._recorder is not None:
+            kind = wire.kind_of(body)
+            self._recorder.record(
+                session=context.session,
+                round_number=context.round,
+                kind=kind,
+                sender=SERVER,
+                to=to,
+                data=data,
+            )
+        return Send(to, data)
+
+    def _context_of(self, envelope: wire.Envelope) -> RoundContext:
+        """The context a message of this kind must be bound to at this moment."""
+        state = self._state
+        if self._cohort is None or envelope.round == 0 or state is None:
+            return self._base
+        return state.context.public() if envelope.kind == "client-abort" else state.context
+
+    def _limit(self) -> int:
+        """No honest message is longer: a vector, or records for the whole cohort."""
+        base = self._task.configs[0]
+        longest = max(config.ring.packed_bytes(config.length) for config in self._task.configs)
+        return 4096 + max(longest, 256 * base.clients)

@@ -1,0 +1,56 @@
+"""How another stack opens real sessions: the one place where the system's entropy enters."""
+
+import secrets
+
+from secagg.keys import SigningKey
+from secagg.secret import SecretBytes
+
+from .client_session import ClientSession
+from .config import ClientPolicy
+from .context import ClientId
+from .enrolment import Enrolment
+from .outputs import Output
+from .server_session import ServerSession
+from .task import Task
+from .transcript import Transcript
+
+
+def open_server(
+    config: Task,
+    invited: Enrolment,
+    *,
+    now: float,
+    recorder: Transcript | None = None,
+    phase_seconds: float = 60.0,
+) -> tuple[ServerSession, list[Output]]:
+    """A server's session and the invitation to send.
+
+    Act on the outputs in order, feed `receive` and `tick`, and call `open_round` when `phase` is "".
+
+    Args:
+        config: What may run, signed by the operator (`sign_task`).
+        invited: Who may join, signed by an authority that is not this server (`enrol`).
+        now: Seconds of any clock that does not run backwards; the same clock in every later call.
+        recorder: Where the transcript goes.
+        phase_seconds: How long a phase waits for the last client.
+    """
+    session = ServerSession(
+        task=config,
+        enrolment=invited,
+        session=secrets.token_bytes(16),
+        now=now,
+        recorder=recorder,
+        phase_seconds=phase_seconds,
+    )
+    return session, session.invite()
+
+
+def open_client(policy: ClientPolicy, identity: SigningKey, *, me: ClientId) -> ClientSession:
+    """A client's session, with entropy of its own from the operating system.
+
+    Feed `receive` and `tick`, answer `NeedInput` with `submit(prepare(update, ...))`, send what comes
+    out. After an error the session ignores everything; open another.
+    """
+    return ClientSession(
+        me=me, identity=identity, policy=policy, entropy=SecretBytes(secrets.token_bytes(32))
+    )
