@@ -27,6 +27,7 @@ from .errors import (
     PolicyRefusedError,
     ProtocolError,
     SessionOverError,
+    WireError,
 )
 from .messages import (
     Body,
@@ -35,7 +36,6 @@ from .messages import (
     Join,
     Roster,
     RoundOpen,
-    ServerAbort,
     Survivors,
     Tags,
 )
@@ -45,7 +45,7 @@ from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
 from .task import Task, check_task
 
-MAX_SKIPPED_ROUNDS = 10_000
+MAX_SKIPPED_ROUNDS = 256  # a ratchet step per peer each: a longer gap is a new session
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class AwaitCohort:
     """Joined; the cohort's channel keys are awaited."""
 
     task: Task
+    expires: int
     identities: dict[ClientId, bytes]
     context: RoundContext
     channel_key: AgreementKey
@@ -69,6 +70,7 @@ class Seated:
     """In the cohort. `channels` and `seed` belong to the next round and ratchet forward with it."""
 
     task: Task
+    expires: int
     context: RoundContext
     cohort: Cohort
     next_round: int
@@ -103,6 +105,7 @@ class ClientSession:
         self._session: _Session = AwaitInvitation()
         self._round: machine.ClientState | None = None
         self._last_input, self._last_outputs = b"", list[Output]()
+        self._seen: set[bytes] = set()
         self._last_heard = 0.0
         self._model = b""
 
@@ -117,30 +120,40 @@ class ClientSession:
             return []
         seen = hashlib.sha256(data).digest()
         if seen == self._last_input:
-            return self._last_outputs
+            return list(self._last_outputs)
+        if seen in self._seen:
+            return []  # delivered again out of order; it was answered
         try:
             outputs = self._dispatch(wire.decode_envelope(data), now)
         except ProtocolError as error:
             return self._poison(error)
         self._last_input, self._last_outputs, self._last_heard = seen, outputs, now
-        return outputs
+        self._seen.add(seen)
+        return list(outputs)
 
-    def submit(self, vector: Words, now: float) -> list[Output]:
+    def submit(self, vector: Words, now: float, *, round: int | None = None) -> list[Output]:
         """The answer to `NeedInput`: a ring vector from `prepare`.
 
+        Args:
+            vector: Words of the round's ring.
+            now: The shell's clock.
+            round: `NeedInput.round`. Leave it out only where a vector cannot be late for its round.
+
         Raises:
-            SessionOverError: If no input is awaited; a round takes one input, once.
+            SessionOverError: If no input of that round is awaited; a round takes one input, once.
             InputError: If the vector does not fit the round; it may be submitted again, mended.
         """
         # T05: the state that takes an input ends with it.
         if not isinstance(self._round, machine.AwaitInput):
             raise SessionOverError("no round of this session awaits an input")
+        if round is not None and round != self._round.context.round:
+            raise SessionOverError(f"round {self._round.context.round} awaits an input, not round {round}")
         try:
             self._round, message = self._round.submit(vector)
         except ProtocolError as error:
             return self._poison(error)
         self._last_outputs, self._last_heard = [self._send(self._round.context, message)], now
-        return self._last_outputs
+        return list(self._last_outputs)
 
     def tick(self, now: float) -> list[Output]:
         """Give up a round that has been silent for longer than the policy's patience."""
@@ -149,9 +162,8 @@ class ClientSession:
         return []
 
     def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output]:
-        if envelope.kind == "server-abort":
-            code = wire.decode_body(envelope, ServerAbort).code
-            raise FaultyServerError(Code.SERVER_ABORTED, f"the server ended the session with {code!r}")
+        if envelope.sender != SERVER or envelope.signature:
+            raise WireError(Code.MALFORMED_MESSAGE, "a server's message names the server and is not signed")
         match self._session:
             case AwaitInvitation():
                 return self._join(envelope, wire.decode_body(envelope, Invitation), now)
@@ -159,8 +171,12 @@ class ClientSession:
                 wire.check_context(envelope, waiting.context)
                 self._sit(waiting, wire.decode_body(envelope, CohortMessage))
                 return []
-            case Seated() as seated if envelope.kind == "open":
-                return self._open_round(seated, envelope)
+            case Seated() as seated:
+                wire.check_session(envelope, seated.context)
+                if envelope.kind == "open" and envelope.round >= seated.next_round:
+                    return self._open_round(seated, envelope, now)
+                if envelope.round < seated.next_round - 1:
+                    return []  # of a round that is over for this client
         return self._step(envelope)
 
     def _join(self, envelope: wire.Envelope, message: Invitation, now: float) -> list[Output]:
@@ -179,7 +195,7 @@ class ClientSession:
         channel_key = AgreementKey.from_seed(derive(seed, Label.CHANNEL_KEY))
         self._entropy = SecretBytes(b"")
         self._session = AwaitCohort(
-            task, enrolment.members(), context, channel_key, derive(seed, Label.NEXT_SEED)
+            task, enrolment.expires, enrolment.members(), context, channel_key, derive(seed, Label.NEXT_SEED)
         )
         return [self._send(context, Join(channel_key.public))]
 
@@ -202,17 +218,28 @@ class ClientSession:
                 _check_member(waiting.context, client, member.channel_key, member.signature, identity)
             cohort[client] = Seat(index, identity, member.channel_key)
         channels = _agree_channels(waiting, cohort, me)
-        self._session = Seated(waiting.task, waiting.context, cohort, 1, channels, waiting.seed)
+        self._session = Seated(
+            waiting.task, waiting.expires, waiting.context, cohort, 1, channels, waiting.seed
+        )
 
-    def _open_round(self, seated: Seated, envelope: wire.Envelope) -> list[Output]:
+    def _open_round(self, seated: Seated, envelope: wire.Envelope, now: float) -> list[Output]:
         """A new round begins; an unfinished one is given up and its secrets with it."""
         message = wire.decode_body(envelope, RoundOpen)
         config = _find_config(seated.task, envelope)
-        if not seated.next_round <= envelope.round < seated.next_round + MAX_SKIPPED_ROUNDS:
+        if now >= seated.expires:
+            raise PolicyRefusedError(
+                Code.ENROLMENT_EXPIRED, f"the enrolment list expired at {seated.expires}"
+            )
+        if self._policy.maximum_rounds is not None and envelope.round > self._policy.maximum_rounds:
+            raise PolicyRefusedError(
+                Code.ROUNDS_POLICY, f"round {envelope.round} exceeds this client's limit"
+            )
+        if envelope.round >= seated.next_round + MAX_SKIPPED_ROUNDS:
             raise OutOfOrderError(
-                Code.ROUND_REPLAYED, f"round {envelope.round} is not round {seated.next_round} or soon after"
+                Code.ROUND_SKIPPED, f"round {envelope.round} is too far from round {seated.next_round}"
             )
         self._round = None
+        self._seen.clear()
         for _ in range(envelope.round - seated.next_round):
             seated = _ratchet(seated)
         context = RoundContext(envelope.session, envelope.round, config.hash, model_digest(message.model))

@@ -5,15 +5,15 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
 import msgspec
-from dp.mechanisms import local_variance
 
 from dp.clipping import Grid
 from dp.errors import DPInputError
+from dp.mechanisms import local_variance
 from dp.samplers import skellam_tail
 from secagg.encoding import Encoding
 from secagg.errors import CapacityError
@@ -29,6 +29,8 @@ MAX_CLIENTS = 10_000
 MAX_LENGTH = 1 << 28
 # A coordinate wraps with probability at most 2**-40 over a run of up to 2**16 rounds.
 _LOG2_WRAP_PER_ROUND = -56
+# A uniformly random sum is taken for a real one with probability at most 2**-128.
+_GARBAGE_BITS = 128
 
 
 _FIELDS = (
@@ -157,7 +159,11 @@ class RoundConfig:
 
     @property
     def quorum(self) -> int:
-        """The fewest clients with which a round goes on before it opens: m, which is at least t."""
+        """The fewest clients with which a round goes on before it opens: m, which is at least t.
+
+        It holds for the sharing set U2 as well: a client that would mask for fewer than t others could
+        be shown alone.
+        """
         return self.minimum_survivors
 
     def _local_variance(self) -> float:
@@ -170,27 +176,38 @@ class RoundConfig:
                 minimum_survivors=self.minimum_survivors,
                 colluders=self.corrupt,
             )
-        except DPInputError as error:
+        except (DPInputError, OverflowError) as error:
             raise ConfigError(f"noise: {error}") from error
 
     def _encoding(self) -> Encoding:
         tail = 0
-        if self.noise is not None:
-            log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.length))
-            tail = skellam_tail(self.clients * self.local_variance, log2_probability=log2_probability)
         try:
-            return Encoding(self.clients, self.grid.norm, tail)
-        except CapacityError as error:
+            if self.noise is not None:
+                log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.length))
+                tail = skellam_tail(self.clients * self.local_variance, log2_probability=log2_probability)
+            tight = Encoding(self.clients, self.grid.norm, tail)
+        except (CapacityError, DPInputError, OverflowError) as error:
             raise ConfigError(str(error)) from error
+        # Short vectors would need more spare bits than a word has; they get what there is.
+        return replace(tight, spare=min(-(-_GARBAGE_BITS // self.length), 64 - tight.width))
 
     @property
     def ring(self) -> Ring:
         """The ring of the round."""
         return self.encoding.ring
 
-    def to_bytes(self) -> bytes:
-        """Canonical encoding: every field, resolved, in order."""
+    def without_noise(self) -> "RoundConfig":
+        """The same round with no noise: for comparisons in a simulation."""
         fields = {name: getattr(self, name) for name in _FIELDS}
+        return RoundConfig(**{**fields, "noise": None})
+
+    def to_bytes(self) -> bytes:
+        """Canonical encoding: every field, resolved, in order, and the ring's bits derived from them.
+
+        The bits follow from floating-point functions; parties whose libraries disagree refuse each
+        other's configs instead of each other's vectors.
+        """
+        fields = {name: getattr(self, name) for name in _FIELDS} | {"ring_bits": self.ring.bits}
         return msgspec.msgpack.encode(fields)
 
     @classmethod
@@ -202,7 +219,7 @@ class RoundConfig:
         """
         try:
             fields = msgspec.msgpack.decode(data, type=dict[str, int | float | str | dict[str, float] | None])
-            noise = fields.pop("noise")
+            noise, _ = fields.pop("noise"), fields.pop("ring_bits")
             law = SkellamNoise(**noise) if isinstance(noise, dict) else None
             config = cls(**fields, noise=law)  # type: ignore[arg-type]
         except (msgspec.DecodeError, KeyError, TypeError, RecursionError) as error:
@@ -234,6 +251,7 @@ class ClientPolicy:
         servers: Server models accepted.
         minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
         minimum_serial: Oldest enrolment list accepted.
+        maximum_rounds: Rounds this client takes part in per session; None for any number.
         patience_seconds: After this long without a message, a round is given up.
     """
 
@@ -244,6 +262,7 @@ class ClientPolicy:
     servers: frozenset[ServerModel] = frozenset({"active"})
     minimum_noise_multiplier: float = 0.0
     minimum_serial: int = 0
+    maximum_rounds: int | None = None
     patience_seconds: float = 3600.0
 
     def corrupt(self, clients: int) -> int:
@@ -264,8 +283,8 @@ class ClientPolicy:
         if config.corrupt < corrupt or config.threshold < needed:
             raise PolicyRefusedError(
                 Code.THRESHOLD_POLICY,
-                f"threshold {config.threshold} against {config.corrupt} corrupt of {config.clients} is weaker "
-                f"than this client's {needed} against {corrupt}",
+                f"threshold {config.threshold} against {config.corrupt} corrupt of {config.clients} is "
+                f"weaker than this client's {needed} against {corrupt}",
             )
         if config.minimum_survivors < max(self.minimum_survivors, corrupt + 2):
             raise PolicyRefusedError(

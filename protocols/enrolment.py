@@ -18,9 +18,7 @@ from secagg.keys import SigningKey, verify
 from .config import ClientPolicy
 from .context import ClientId
 from .errors import Code, ConfigError, PolicyRefusedError
-from .messages import Body, Ids, Key, Signature
-
-_MAX_MEMBERS = 1_000_000
+from .messages import MAX_MEMBERS, Body, Ids, Key, Signature
 
 
 class Enrolment(Body, frozen=True):
@@ -28,7 +26,7 @@ class Enrolment(Body, frozen=True):
 
     Attributes:
         serial: Grows with every list the authority issues.
-        expires: Seconds of the shell's clock after which the list is void.
+        expires: Unix seconds after which the list is void.
         ids: Ascending client ids.
         identities: Their Ed25519 keys, in the same order.
         signature: The authority's.
@@ -37,7 +35,7 @@ class Enrolment(Body, frozen=True):
     serial: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     expires: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     ids: Ids
-    identities: Annotated[tuple[Key, ...], Meta(max_length=_MAX_MEMBERS)]
+    identities: Annotated[tuple[Key, ...], Meta(max_length=MAX_MEMBERS)]
     signature: Signature
 
     def members(self) -> dict[ClientId, bytes]:
@@ -55,8 +53,10 @@ def enrol(
     """Sign a list of identities.
 
     Raises:
-        ConfigError: If an identity stands twice: one key, one client.
+        ConfigError: If an identity stands twice (one key, one client), or there are too many.
     """
+    if len(identities) > MAX_MEMBERS:
+        raise ConfigError(f"a list has at most {MAX_MEMBERS} clients, not {len(identities)}")
     if len(set(identities.values())) != len(identities):
         raise ConfigError("an identity key is enrolled twice: every client needs its own")
     ids = tuple(sorted(identities))

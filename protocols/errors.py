@@ -22,12 +22,12 @@ class Code(StrEnum):
     # OutOfOrderError
     UNEXPECTED_MESSAGE = "unexpected-message"
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
-    ROUND_REPLAYED = "round-replayed"
+    ROUND_SKIPPED = "round-skipped"
     # PolicyRefusedError
     THRESHOLD_POLICY = "threshold-policy-violation"
     SERVER_POLICY = "server-model-refused"
-    PROTECTION_POLICY = "protection-refused"
     NOISE_POLICY = "noise-policy-violation"
+    ROUNDS_POLICY = "too-many-rounds"
     OPERATOR_SIGNATURE = "operator-signature-invalid"
     ENROLMENT_SIGNATURE = "enrolment-signature-invalid"
     ENROLMENT_EXPIRED = "enrolment-expired"
@@ -48,11 +48,10 @@ class Code(StrEnum):
     ROSTER_SELF = "roster-self-missing-or-altered"
     SHARING_SET_INVALID = "sharing-set-invalid"
     SURVIVOR_SET_INVALID = "survivor-set-invalid"
-    SURVIVOR_SET_MISMATCH = "survivor-set-mismatch"
-    SERVER_ABORTED = "server-aborted"
     # FaultyServerOrPeerError: proof against the pair, not against either
     PEER_KEY_SIGNATURE = "peer-key-signature-invalid"
     SEALED_SHARE = "sealed-share-does-not-open"
+    SURVIVOR_SET_MISMATCH = "survivor-set-mismatch"
     # ThresholdError
     TOO_FEW_CLIENTS = "too-few-clients"
 

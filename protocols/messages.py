@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 MAX_MEMBERS = 10_000
+MAX_CONFIGS = 8
 
 Id = Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -19,6 +20,7 @@ Digests = Annotated[tuple[Digest, ...], Meta(max_length=MAX_MEMBERS)]
 # Two 32-byte shares and the seal's 16 bytes.
 Record = Annotated[bytes, Meta(min_length=80, max_length=80)]
 Records = Annotated[tuple[Record, ...], Meta(max_length=MAX_MEMBERS)]
+ConfigBytes = Annotated[bytes, Meta(max_length=4096)]
 CodeText = Annotated[str, Meta(max_length=64)]
 
 
@@ -32,7 +34,7 @@ class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 class Invitation(Body, frozen=True):
     """The tasks this session may run, signed by the operator, and who is enrolled."""
 
-    configs: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=8)]
+    configs: Annotated[tuple[ConfigBytes, ...], Meta(min_length=1, max_length=MAX_CONFIGS)]
     operator_signature: Signature
     enrolment: bytes
 
@@ -57,7 +59,7 @@ class Cohort(Body, frozen=True):
 class RoundOpen(Body, frozen=True):
     """A round begins; `model` is what every client trains on, or a digest of it."""
 
-    model: bytes
+    model: Annotated[bytes, Meta(max_length=1 << 30)]
 
 
 class Roster(Body, frozen=True):
@@ -87,12 +89,6 @@ class Tags(Body, frozen=True):
 
     senders: Ids
     tags: Digests
-
-
-class ServerAbort(Body, frozen=True):
-    """The session is over."""
-
-    code: CodeText
 
 
 # From a client, once per session
@@ -129,8 +125,9 @@ class Masked(Body, frozen=True):
 
 
 class Consistency(Body, frozen=True):
-    """The sender's view of U3, and a directed tag for each of its members but the sender."""
+    """The sender's view of U2 and U3, and a directed tag for each member of U3 but the sender."""
 
+    sharing: Digest
     survivors: Digest
     tags: Digests
 
@@ -148,5 +145,5 @@ class ClientAbort(Body, frozen=True):
     suspects: Ids
 
 
-ServerMessage = Invitation | Cohort | RoundOpen | Roster | Deal | Survivors | Tags | ServerAbort
+ServerMessage = Invitation | Cohort | RoundOpen | Roster | Deal | Survivors | Tags
 ClientMessage = Join | MaskKey | Shares | Masked | Consistency | Answer | ClientAbort

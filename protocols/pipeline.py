@@ -4,13 +4,15 @@ The one place where `dp`'s integers meet `secagg`'s words. Noise is drawn under 
 from a seed of its own, never from the one that masks come from.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.clipping import dequantize, quantize
 from dp.errors import DPInputError
 from dp.samplers import skellam
-from secagg.kdf import Label, derive, encode, extract
+from secagg.kdf import KEY_BYTES, Label, derive, encode, extract
 from secagg.prg import uniform_words
 from secagg.ring import Words
 from secagg.secret import SecretBytes
@@ -28,7 +30,7 @@ def prepare(
         update: Shape (config.length,), float32 or float64, finite.
         config: The round's config, which fixes clip, grid, noise and ring.
         seed: For the noise: 32 secret bytes used for this vector alone (`secrets.token_bytes(32)`).
-            An integer is for simulations.
+            An integer is for simulations: whoever guesses it subtracts the noise.
 
     Returns:
         Words of the config's ring, shape (config.length,).
@@ -62,12 +64,26 @@ def quantized(update: NDArray[np.float64] | NDArray[np.float32], *, config: Roun
         raise InputError(f"unusable update: {error}") from error
 
 
+def plain_sum(updates: Sequence[NDArray[np.float64]], *, config: RoundConfig) -> NDArray[np.float64]:
+    """What a noiseless round over these updates opens, without masks: the same integers, added.
+
+    For comparison arms of a simulation; nothing is hidden here.
+    """
+    return reveal(np.sum([quantized(update, config=config) for update in updates], axis=0), config=config)
+
+
 def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> NDArray[np.float64]:
     """An opened sum in the update's own unit."""
     return dequantize(total, grid=config.grid)
 
 
 def as_seed(seed: SecretBytes | bytes | int) -> SecretBytes:
-    """A uniform key from a seed in any of its forms."""
+    """A uniform key from a seed in any of its forms.
+
+    Raises:
+        InputError: If bytes are fewer than 32, or an integer is not in [0, 2**64).
+    """
     raw = seed.reveal() if isinstance(seed, SecretBytes) else seed
+    if len(raw) < KEY_BYTES if isinstance(raw, bytes) else not 0 <= raw < 1 << 64:
+        raise InputError(f"a seed is {KEY_BYTES} secret bytes, or for simulations an integer below 2**64")
     return extract(SecretBytes(encode(raw)), salt=b"")

@@ -135,20 +135,20 @@ class ServerSession:
         try:
             if not self._is_news(signer, envelope, data):
                 return []
+            if self._recorder is not None:
+                self._recorder.record(
+                    session=envelope.session,
+                    round_number=envelope.round,
+                    kind=envelope.kind,
+                    sender=signer,
+                    to=(SERVER,),
+                    data=data,
+                )
             self._accept(signer, envelope)
         except OutOfOrderError as error:
             return [Refused(signer, error)]
         except ProtocolError as error:
             return self._exclude(signer, error, now)
-        if self._recorder is not None:
-            self._recorder.record(
-                session=envelope.session,
-                round_number=envelope.round,
-                kind=envelope.kind,
-                sender=signer,
-                to=(SERVER,),
-                data=data,
-            )
         return self._advance(now)
 
     def tick(self, now: float) -> list[Output]:
@@ -298,9 +298,12 @@ class ServerSession:
     def _context_of(self, envelope: wire.Envelope) -> RoundContext:
         """The context a message of this kind must be bound to at this moment."""
         state = self._state
+        if envelope.kind == "client-abort" and 0 < envelope.round <= self._rounds:
+            # Whatever round it speaks of, and however little both ends agree on: it ends its sender's part.
+            return RoundContext(self._base.session, envelope.round, envelope.config_hash)
         if self._cohort is None or envelope.round == 0 or state is None:
             return self._base
-        return state.context.public() if envelope.kind == "client-abort" else state.context
+        return state.context
 
     def _limit(self) -> int:
         """No honest message is longer: a vector, or records for the whole cohort."""

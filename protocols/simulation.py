@@ -114,6 +114,7 @@ class Federation:
         transcript: In memory unless given.
         commit: Called with the record of each sum about to be opened, before it is.
         meter: Where cost is counted.
+        on_phase: Told the round's number and each phase as it begins.
 
     Raises:
         ConfigError: If the ids are not `clients` many.
@@ -129,6 +130,7 @@ class Federation:
         transcript: Transcript | None = None,
         commit: Callable[[Opening], None] | None = None,
         meter: Meter | None = None,
+        on_phase: Callable[[int, str], None] = lambda number, phase: None,
     ) -> None:
         self.seed = secrets.randbits(63) if seed is None else seed
         self.transcript = Transcript() if transcript is None else transcript
@@ -160,7 +162,7 @@ class Federation:
             now=self._now,
             recorder=self.transcript,
         )
-        self._drop: Drop = {}
+        self._on_phase, self._rounds, self._drop = on_phase, 0, dict[int, Phase]()
         self._contribute: Contribute | None = None
         self._events: list[Excluded | Refused] = []
         self._run(self.server.invite())
@@ -186,7 +188,7 @@ class Federation:
             ProtocolError: If the round broke for another reason.
         """
         config = self._config if config is None else config
-        self._drop = {} if drop is None else drop
+        self._drop = dict(drop or {})
         bad = [c for c, phase in self._drop.items() if c not in self.clients or phase not in PHASES]
         if bad:
             raise InputError(f"drop maps clients of the session to one of {', '.join(PHASES)}: see {bad[:5]}")
@@ -196,7 +198,7 @@ class Federation:
             submitted[client] = contribute(client, need)
             return submitted[client]
 
-        self._contribute, self._events = keep, []
+        self._contribute, self._events, self._rounds = keep, [], self._rounds + 1
         finished = self._run(self.server.open_round(now=self._now, model=model, config=config))
         if finished is None:
             raise SessionOverError("the round ended without a result")
@@ -222,7 +224,11 @@ class Federation:
         """Carry messages until the server rests; when it waits in vain, its deadline passes."""
         finished: Finished | None = None
         queue: deque[Output] = deque(outputs)
+        phase = ""
         while queue or self.server.phase:
+            if self.server.phase != phase:
+                phase = self.server.phase
+                self._on_phase(self._rounds, phase)
             if not queue:
                 self._now = self._now if self.server.deadline is None else self.server.deadline
                 with self._meter.server(self.server.phase):
@@ -244,7 +250,7 @@ class Federation:
 
     def _deliver(self, client: ClientId, data: bytes) -> list[Output]:
         """One message to one client, and everything the server does with what comes back."""
-        phase = self.server.phase
+        phase = self.server.phase or "join"
         if client in self._drop and phase in PHASES[PHASES.index(self._drop[client]) :]:
             return []
         self._meter.download_bytes[client, phase] += len(data)
@@ -267,7 +273,7 @@ class Federation:
         with self._meter.client(client, "input"):
             vector = self._contribute(client, need)
         with self._meter.client(client, phase):
-            return self.clients[client].submit(vector, self._now)
+            return self.clients[client].submit(vector, self._now, round=need.round)
 
     def _secret(self, *purpose: str | int) -> SecretBytes:
         return derive(self._root, Label.SIMULATION, *purpose)

@@ -1,5 +1,6 @@
 """What an operator asks clients to take part in: the configs of a session's rounds, signed (SPEC 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secagg.errors import SignatureError
@@ -8,6 +9,7 @@ from secagg.keys import SigningKey, verify
 
 from .config import ClientPolicy, RoundConfig
 from .errors import Code, ConfigError, PolicyRefusedError
+from .messages import MAX_CONFIGS
 
 _COHORT_FIELDS = ("clients", "threshold", "corrupt", "minimum_survivors", "degree", "server", "protection")
 
@@ -25,6 +27,8 @@ class Task:
     signature: bytes
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.configs) <= MAX_CONFIGS:
+            raise ConfigError(f"a task has 1 to {MAX_CONFIGS} configs, not {len(self.configs)}")
         first = self.configs[0]
         for other in self.configs[1:]:
             for name in _COHORT_FIELDS:
@@ -34,7 +38,7 @@ class Task:
     def session_hash(self, enrolment: bytes) -> bytes:
         """What the messages that set a session up carry in place of one round's config hash."""
         return digest(
-            Label.CONFIG, self.signature, *(config.to_bytes() for config in self.configs), enrolment
+            Label.SESSION, self.signature, *(config.to_bytes() for config in self.configs), enrolment
         )
 
 
@@ -44,7 +48,7 @@ def sign_task(operator: SigningKey, *configs: RoundConfig) -> Task:
     Raises:
         ConfigError: If the configs differ in cohort or thresholds.
     """
-    return Task(configs, operator.sign(_signed_bytes(configs)))
+    return Task(configs, operator.sign(_signed_bytes([config.to_bytes() for config in configs])))
 
 
 def check_task(configs: tuple[bytes, ...], signature: bytes, policy: ClientPolicy) -> Task:
@@ -54,8 +58,9 @@ def check_task(configs: tuple[bytes, ...], signature: bytes, policy: ClientPolic
         PolicyRefusedError: If a config is invalid, weaker than the policy, or not the operator's.
     """
     try:
+        # Before anything is read into: whoever is not the operator does not get that far.
+        verify(policy.operator, signature, _signed_bytes(configs))
         task = Task(tuple(RoundConfig.from_bytes(data) for data in configs), signature)
-        verify(policy.operator, signature, _signed_bytes(task.configs))
     except ConfigError as error:
         raise PolicyRefusedError(Code.CONFIG_INVALID, f"the offered task is invalid: {error}") from error
     except SignatureError as error:
@@ -67,5 +72,5 @@ def check_task(configs: tuple[bytes, ...], signature: bytes, policy: ClientPolic
     return task
 
 
-def _signed_bytes(configs: tuple[RoundConfig, ...]) -> bytes:
-    return encode(Label.SIGN_CONFIG, len(configs), *(config.to_bytes() for config in configs))
+def _signed_bytes(configs: Sequence[bytes]) -> bytes:
+    return encode(Label.SIGN_CONFIG, len(configs), *configs)

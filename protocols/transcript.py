@@ -80,7 +80,7 @@ def chain_head(lines: Iterable[str]) -> str:
     head = digest(Label.TRANSCRIPT, TRANSCRIPT_VERSION).hex()
     for number, line in enumerate(lines):
         record = json.loads(line)
-        if record.get("n") != number or record.get("prev") != head:
+        if not isinstance(record, dict) or record.get("n") != number or record.get("prev") != head:
             raise ValueError(f"record {number} does not follow the one before it")
         head = hashlib.sha256(line.rstrip("\n").encode()).hexdigest()
     return head

@@ -30,7 +30,6 @@ KINDS: Final[dict[str, type[Body]]] = {
     "deal": messages.Deal,
     "survivors": messages.Survivors,
     "tags": messages.Tags,
-    "server-abort": messages.ServerAbort,
     "join": messages.Join,
     "keys": messages.MaskKey,
     "shares": messages.Shares,
@@ -115,13 +114,24 @@ def decode_body(envelope: Envelope, expected: type[_Message]) -> _Message:
     return body
 
 
+def check_session(envelope: Envelope, context: RoundContext) -> None:
+    """Refuse a message of another session.
+
+    Raises:
+        WireError: If it is one.
+    """
+    if envelope.session != context.session:
+        raise WireError(Code.CONTEXT_MISMATCH, f"a {envelope.kind!r} message of another session")
+
+
 def check_context(envelope: Envelope, context: RoundContext) -> None:
     """Refuse a message of another session, round or config.
 
     Raises:
         WireError: Naming the field that differs.
     """
-    for name in ("session", "round", "config_hash"):
+    check_session(envelope, context)
+    for name in ("round", "config_hash"):
         if getattr(envelope, name) != getattr(context, name):
             raise WireError(Code.CONTEXT_MISMATCH, f"a {envelope.kind!r} message of another {name}")
 

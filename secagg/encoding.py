@@ -2,8 +2,9 @@
 
 With n clients whose integers lie in [-B, B] and added noise whose total stays in [-T, T], every sum
 lies in [-S, S] with S = nB + T, and 2S + 1 <= 2**b residues tell all sums apart. b is the smallest
-such width. Noise beyond T wraps: that costs accuracy, never privacy, and T is chosen elsewhere so
-that it has a stated probability. Floats, clipping and scales are not handled here.
+such width, plus spare bits in which garbage shows. Noise beyond T wraps: that costs accuracy, never
+privacy, and T is chosen elsewhere so that it has a stated probability. Floats, clipping and scales are
+not handled here.
 """
 
 from dataclasses import dataclass
@@ -23,16 +24,19 @@ class Encoding:
         clients: Largest number of summands.
         bound: Largest magnitude of one summand before noise.
         tail: Magnitude the total noise does not exceed.
+        spare: Bits beyond the smallest width. Uniform garbage of d words passes `decode` with
+            probability at most 2**-(spare * d).
     """
 
     clients: int
     bound: int
     tail: int = 0
+    spare: int = 0
 
     def __post_init__(self) -> None:
-        if self.clients < 1 or self.bound < 1 or self.tail < 0:
-            raise DomainError("an encoding needs clients >= 1, bound >= 1 and tail >= 0")
-        if (2 * self.largest_sum).bit_length() > 64:
+        if self.clients < 1 or self.bound < 1 or self.tail < 0 or self.spare < 0:
+            raise DomainError("an encoding needs clients >= 1, bound >= 1, tail >= 0 and spare >= 0")
+        if self.width > 64:
             raise CapacityError(
                 f"{self.clients} summands of magnitude {self.bound} with a noise tail of {self.tail} do "
                 "not fit 64-bit words: lower value_bits, the cohort or the noise"
@@ -44,9 +48,14 @@ class Encoding:
         return self.clients * self.bound + self.tail
 
     @property
+    def width(self) -> int:
+        """Bits in which [-S, S] does not wrap, and the spare ones."""
+        return (2 * self.largest_sum).bit_length() + self.spare
+
+    @property
     def ring(self) -> Ring:
-        """The smallest ring in which [-S, S] does not wrap."""
-        return Ring((2 * self.largest_sum).bit_length())
+        """The ring of that width."""
+        return Ring(self.width)
 
     def encode(self, values: NDArray[np.int64]) -> Words:
         """Ring words of one client's integers.

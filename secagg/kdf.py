@@ -27,6 +27,7 @@ class Label(StrEnum):
     # Public digests
     CONTEXT = "context"
     CONFIG = "config"
+    SESSION = "session"
     ENROLMENT = "enrolment"
     COHORT = "cohort"
     ROSTER = "roster"
@@ -48,6 +49,7 @@ class Label(StrEnum):
     NEXT_CHANNEL = "ratchet channel"
     NEXT_SEED = "ratchet seed"
     SEAL_SHARES = "seal shares"
+    CONSISTENCY_KEY = "consistency key"
     CONSISTENCY = "consistency tag"
     # Round secrets
     SELF_SEED = "self mask seed"

@@ -1,7 +1,8 @@
 """The client's round as states (SPEC 7): each method checks everything, then returns the next state.
 
-A state is what the client knows at that moment: after its masked input no seed is left in it. No
-clock, no randomness, no I/O. The session shell encodes, signs and sends what these states return.
+A state is what the client knows at that moment: after its masked input neither a seed nor a key that
+opens its own dealing is left in it. No clock, no randomness, no I/O. The session shell encodes, signs
+and sends what these states return.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from secagg.shamir import coefficient_bytes, split
 
 from .schedule import (
     SHARE_BYTES,
+    consistency_key,
     consistency_tag,
     dealing_context,
     mask_key_pair,
@@ -173,8 +175,9 @@ class AwaitShares:
         held = {place.me: self.own}
         for peer, *entry in zip(peers, *lists, strict=True):
             held[peer] = self._open(peer, *entry)
+        tag_keys = {peer: consistency_key(self.channels[peer]) for peer in peers}
         return AwaitInput(
-            place, self.context, self.channels, self.roster, sharing, self.self_seed, self.mask_key, held
+            place, self.context, tag_keys, self.roster, sharing, self.self_seed, self.mask_key, held
         )
 
     def _open(
@@ -209,7 +212,7 @@ class AwaitInput:
 
     place: Place
     context: RoundContext
-    channels: Mapping[ClientId, SecretBytes]
+    tag_keys: Mapping[ClientId, SecretBytes]
     roster: Mapping[ClientId, bytes]
     sharing: Ids
     self_seed: SecretBytes
@@ -231,7 +234,7 @@ class AwaitInput:
             )
         masked = vector.copy()
         apply_masks(masked, self._masks(), ring=ring)
-        state = AwaitSurvivors(place, self.context, self.channels, self.sharing, self.held)
+        state = AwaitSurvivors(place, self.context, self.tag_keys, self.sharing, self.held)
         return state, Masked(ring.pack(masked))
 
     def _masks(self) -> list[Mask]:
@@ -264,11 +267,11 @@ class AwaitInput:
 
 @dataclass(frozen=True, slots=True)
 class AwaitSurvivors:
-    """The masked vector is out and its seeds are gone; U3 is awaited."""
+    """The masked vector is out, what made its masks is gone; U3 is awaited."""
 
     place: Place
     context: RoundContext
-    channels: Mapping[ClientId, SecretBytes]
+    tag_keys: Mapping[ClientId, SecretBytes]
     sharing: Ids
     held: Mapping[ClientId, HeldShares]
 
@@ -293,15 +296,17 @@ class AwaitSurvivors:
                 f"{len(survivors)} survivors are below {self.place.config.minimum_survivors}",
                 phase="masked",
             )
-        context, u3 = self.context, set_digest(Label.SURVIVOR_SET, self.context, survivors)
-        sets = set_digest(Label.SHARING_SET, context, self.sharing) + u3
+        context = self.context
+        u2 = set_digest(Label.SHARING_SET, context, self.sharing)
+        u3 = set_digest(Label.SURVIVOR_SET, context, survivors)
+        sets = u2 + u3
         tags = tuple(
-            consistency_tag(self.channels[v], context, me, v, sets=sets).reveal()
+            consistency_tag(self.tag_keys[v], context, me, v, sets=sets).reveal()
             for v in survivors
             if v != me
         )
-        state = AwaitConsistency(self.place, context, self.channels, self.held, survivors, sets)
-        return state, Consistency(u3, tags)
+        state = AwaitConsistency(self.place, context, self.tag_keys, self.held, survivors, sets)
+        return state, Consistency(u2, u3, tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +315,7 @@ class AwaitConsistency:
 
     place: Place
     context: RoundContext
-    channels: Mapping[ClientId, SecretBytes]
+    tag_keys: Mapping[ClientId, SecretBytes]
     held: Mapping[ClientId, HeldShares]
     survivors: Ids
     sets: bytes
@@ -322,7 +327,8 @@ class AwaitConsistency:
         and only the number of clients that agree matters (SPEC 7.5).
 
         Raises:
-            FaultyServerError: If senders are not in U3, or fewer than t members agree with this client.
+            FaultyServerError: If senders are not in U3.
+            FaultyServerOrPeerError: If fewer than t members agree with this client.
         """
         me = self.place.me
         senders = _ascending(message.senders)
@@ -331,15 +337,18 @@ class AwaitConsistency:
             raise FaultyServerError(
                 Code.SURVIVOR_SET_INVALID, "tags come from U3 without this client", phase="consistency"
             )
-        agreeing = 1 + sum(
-            consistency_tag(self.channels[v], self.context, v, me, sets=self.sets).matches(SecretBytes(tag))
-            for v, tag in zip(senders, message.tags, strict=True)
-        )
+        differing = []
+        for v, tag in zip(senders, message.tags, strict=True):
+            expected = consistency_tag(self.tag_keys[v], self.context, v, me, sets=self.sets)
+            if not expected.matches(SecretBytes(tag)):
+                differing.append(v)
+        agreeing = 1 + len(senders) - len(differing)
         if agreeing < self.place.config.threshold:
-            raise FaultyServerError(
+            raise FaultyServerOrPeerError(
                 Code.SURVIVOR_SET_MISMATCH,
                 f"{agreeing} clients saw these survivors, {self.place.config.threshold} are needed",
                 phase="consistency",
+                suspects=differing,
             )
         alive = set(self.survivors)
         # T01: one list decides which of the two shares leaves, and the state that holds both ends here.

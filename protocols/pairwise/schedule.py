@@ -55,14 +55,19 @@ def sealing_key(channel: SecretBytes, dealing: bytes) -> SecretBytes:
     return derive(channel, Label.SEAL_SHARES, dealing)
 
 
+def consistency_key(channel: SecretBytes) -> SecretBytes:
+    """What is left of a channel once its record is open: enough for tags, too little for records."""
+    return derive(channel, Label.CONSISTENCY_KEY)
+
+
 def consistency_tag(
-    channel: SecretBytes, context: RoundContext, sender: ClientId, receiver: ClientId, *, sets: bytes
+    key: SecretBytes, context: RoundContext, sender: ClientId, receiver: ClientId, *, sets: bytes
 ) -> SecretBytes:
-    """`sender`'s tag for `receiver` over the digests of U2 and U3: the channel's PRF at that point.
+    """`sender`'s tag for `receiver` over the digests of U2 and U3: a PRF of their key at that point.
 
     Its input has a direction, so a tag that comes back to its maker proves nothing (T38).
     """
-    return derive(channel, Label.CONSISTENCY, context.bind("consistency", sender, receiver), sets)
+    return derive(key, Label.CONSISTENCY, context.bind("consistency", sender, receiver), sets)
 
 
 def pair_mask(

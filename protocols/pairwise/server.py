@@ -284,9 +284,13 @@ class AwaitConsistency:
 
     def accept(self, sender: ClientId, message: Consistency) -> None:
         """Keep the tags of a client that saw this server's U3."""
-        survivors = self.unmasking.survivors
-        if message.survivors != set_digest(Label.SURVIVOR_SET, self.context, survivors):
-            raise _faulty(Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "signed another survivor set")
+        survivors, sharing = self.unmasking.survivors, tuple(self.unmasking.dealings)
+        u2 = set_digest(Label.SHARING_SET, self.context, sharing)
+        u3 = set_digest(Label.SURVIVOR_SET, self.context, survivors)
+        if (message.sharing, message.survivors) != (u2, u3):
+            raise _faulty(
+                Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "signed other sets than it was sent"
+            )
         if len(message.tags) != len(survivors) - 1:
             raise _faulty(Code.SHAPE_MISMATCH, sender, self.phase, "tagged another survivor set")
         self.inbox[sender] = message

@@ -1,0 +1,150 @@
+"""From what a person asks for to configs that can run, or the reason why not.
+
+Every number a session needs follows from the cohort, the assumed corruption and the privacy target;
+changing one plans the others again. No state, no I/O.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dp.errors import CalibrationError, DPError
+from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
+from dp.metrics import MeanMetric, metrics_clip
+from dp.planning import PlannedRelease, calibrate_multiplier
+
+from .config import RoundConfig, SkellamNoise, smallest_threshold
+from .errors import ConfigError
+
+_EVALUATION_BITS = 12
+_FEWEST_BITS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a session is asked to do.
+
+    Attributes:
+        clients: n.
+        rounds: Training rounds; one evaluation round follows.
+        length: Numbers in the shared model.
+        clip: L2 bound of one client's update.
+        value_bits: Most bits of a coordinate; fewer are taken where the noise's sampler needs it.
+        corrupt_fraction: Of the clients, colluding with the server.
+        survivor_fraction: Of the clients, without which nothing is opened.
+        epsilon: Against the server with the corrupt clients, training and evaluation together; None
+            for no noise.
+        delta: In (0, 1).
+        metrics: What the evaluation round releases.
+    """
+
+    clients: int
+    rounds: int
+    length: int
+    clip: float
+    value_bits: int
+    corrupt_fraction: float
+    survivor_fraction: float
+    epsilon: float | None
+    delta: float
+    metrics: Sequence[MeanMetric]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlan:
+    """The two configs of a session of training and one private evaluation."""
+
+    training: RoundConfig
+    evaluation: RoundConfig
+
+    def purpose(self, config: RoundConfig) -> Purpose:
+        """Which of the two a config is."""
+        return "evaluation" if config == self.evaluation else "training"
+
+
+def plan_session(wish: Wish) -> SessionPlan:
+    """Derive thresholds, bits and noise.
+
+    Raises:
+        ConfigError: Naming what cannot be met and what would change it.
+    """
+    if not 0 < wish.corrupt_fraction < 1 or not 0 < wish.survivor_fraction <= 1:
+        raise ConfigError("corrupt_fraction is between 0 and 1, survivor_fraction at most 1")
+    if wish.clients < 3:
+        raise ConfigError(
+            f"clients is at least 3, not {wish.clients}: a sum of two tells each about the other"
+        )
+    corrupt = max(1, _part(wish.corrupt_fraction, wish.clients))
+    rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
+    threshold = max(rule, _part(wish.survivor_fraction, wish.clients))
+    bits, noise = wish.value_bits, None
+    while wish.epsilon is not None and noise is None:
+        try:
+            noise = _noise(wish, bits=bits, minimum_survivors=threshold, colluders=corrupt)
+        except CalibrationError as error:
+            # A share wider than the sampler's range: a coarser grid carries the same noise in fewer units.
+            if "use fewer bits" not in str(error) or bits <= _FEWEST_BITS:
+                raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+            bits -= 1
+        except DPError as error:
+            raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+
+    def config(length: int, clip: float, value_bits: int) -> RoundConfig:
+        return RoundConfig(
+            clients=wish.clients,
+            length=length,
+            clip=clip,
+            value_bits=value_bits,
+            threshold=threshold,
+            corrupt=corrupt,
+            noise=noise,
+        )
+
+    return SessionPlan(
+        config(wish.length, wish.clip, bits),
+        config(len(wish.metrics), metrics_clip(wish.metrics), min(bits, _EVALUATION_BITS)),
+    )
+
+
+def release_of(config: RoundConfig, purpose: Purpose) -> SkellamRelease:
+    """The event a ledger records when a round of this config is opened.
+
+    Raises:
+        ConfigError: If the config adds no noise: then there is nothing to account for, only a leak.
+    """
+    if config.noise is None:
+        raise ConfigError("a round without noise is no differentially private release")
+    return SkellamRelease(
+        purpose=purpose,
+        l2_sensitivity=config.grid.norm,
+        local_variance=config.local_variance,
+        minimum_survivors=config.minimum_survivors,
+        colluders=config.corrupt,
+        length=config.length,
+        sampling=FixedCohort(),
+    )
+
+
+def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> SkellamNoise:
+    training = PlannedRelease(l2_sensitivity=_norm(bits), rounds=wish.rounds, length=wish.length)
+    evaluation = PlannedRelease(
+        l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)), rounds=1, length=len(wish.metrics)
+    )
+    multiplier = calibrate_multiplier(
+        epsilon=wish.epsilon or 0.0,
+        delta=wish.delta,
+        releases=(training, evaluation),
+        minimum_survivors=minimum_survivors,
+        colluders=colluders,
+    )
+    return SkellamNoise(multiplier=multiplier)
+
+
+def _norm(bits: int) -> int:
+    return (1 << (bits - 1)) - 1
+
+
+def _part(fraction: float, clients: int) -> int:
+    """ceil(fraction * clients), exactly, for fractions people write down."""
+    return math.ceil(Fraction(fraction).limit_denominator(10**6) * clients)
