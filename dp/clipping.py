@@ -1,0 +1,180 @@
+"""Clip, scale and round an update to bounded integers whose L2 norm is *enforced*, not argued.
+
+Differential privacy rests on one number: how far one client can move the sum. Floating point cannot promise
+that number, so after rounding the vector is clipped again in integer arithmetic, and the integer norm is the
+sensitivity that the accountant uses.
+
+This module must not draw noise, must not know about rings or moduli, and must not let a vector out whose
+integer norm was not checked exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dp.errors import DPInputError
+
+MIN_BITS = 2
+MAX_BITS = 44
+_HALF_BITS = 22
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The integer grid on which one client's contribution lives.
+
+    Attributes:
+        clip: L2 bound of one client's update, in real units.
+        bits: width of one signed coordinate, 2 to 44.
+
+    Raises:
+        DPInputError: `clip` is not a positive finite number, `bits` is out of range, or the ratio of the two
+            leaves the range of float64.
+    """
+
+    clip: float
+    bits: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not _bits_fit(self.bits):
+            raise DPInputError(f"bits must be an integer from {MIN_BITS} to {MAX_BITS}, not {self.bits!r}")
+        if not (math.isfinite(self.clip) and self.clip > 0):
+            raise DPInputError(f"clip must be positive and finite, not {self.clip!r}")
+        if not math.isfinite(self.scale) or self.scale * self.clip < self.norm / 2:
+            raise DPInputError(f"clip {self.clip!r} is too extreme for float64; rescale the update")
+
+    @property
+    def norm(self) -> int:
+        """L2 bound in grid units: 2**(bits-1) - 1. Zeroing a client out moves the sum by at most this."""
+        return int((1 << (self.bits - 1)) - 1)
+
+    @property
+    def scale(self) -> float:
+        """Grid units per real unit."""
+        return self.norm / self.clip
+
+    def error_bound(self, length: int) -> float:
+        """L2 distance, in real units, between a client's clipped update and what its integers stand for.
+
+        Rounding moves the vector by at most sqrt(d)/2 grid units. Only where that carried it over the bound
+        does the integer clip act: it shrinks by at most sqrt(d)/2 + 1 and truncates by at most sqrt(d). The
+        last term is what float64 loses in computing the norm. No single coordinate errs by more.
+
+        Args:
+            length: number of coordinates d.
+        """
+        rounding = (2.0 * math.sqrt(length) + 1.0) / self.scale
+        return rounding + self.clip * (length + 8) * 2.0**-52
+
+
+def quantize(update: NDArray[np.floating], *, grid: Grid) -> NDArray[np.int64]:
+    """Clip `update` to the L2 ball, scale it to the grid, round to nearest, clip again in integers.
+
+    Args:
+        update: float16, float32 or float64 of shape (d,), d at least 1, every value finite.
+        grid: the clip and the width.
+
+    Returns:
+        int64 of shape (d,), with `sum(y**2) <= grid.norm**2` exactly.
+
+    Raises:
+        DPInputError: wrong shape or type, or a value that is not finite.
+    """
+    values = _checked(update)
+    largest = float(np.max(np.abs(values)))
+    if largest == 0.0:
+        return np.zeros(values.shape, dtype=np.int64)
+    # Dividing by the largest coordinate first keeps the squares from overflowing (1e300) or vanishing.
+    direction = values / largest
+    relative_norm = math.sqrt(float(np.dot(direction, direction)))
+    if largest * relative_norm > grid.clip:
+        scaled = direction * (grid.norm / relative_norm)
+    else:
+        scaled = values * grid.scale
+    return clip_integers(np.rint(scaled).astype(np.int64), norm=grid.norm)
+
+
+def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:
+    """Scale an integer vector toward zero until `sum(y**2) <= norm**2`, in exact arithmetic.
+
+    With r the square root of the sum of squares, rounded up, every coordinate becomes trunc(y * norm / r);
+    truncation only shrinks, and r is never too small, so the bound holds exactly.
+
+    Args:
+        vector: int64 of shape (d,), absolute values below 2**44.
+        norm: the bound in grid units, at least 0.
+
+    Returns:
+        int64 of shape (d,); the same object when it was inside already.
+
+    Raises:
+        DPInputError: a coordinate of 2**44 or more.
+    """
+    largest = max(int(vector.max()), -int(vector.min()))
+    if largest >= 1 << MAX_BITS:
+        raise DPInputError(f"a coordinate reaches {largest}; at most 2**{MAX_BITS} - 1 is supported")
+    squares = sum_of_squares(vector)
+    if squares <= norm * norm:
+        return vector
+    root = math.isqrt(squares - 1) + 1
+    magnitude = np.abs(vector)
+    if largest * norm < 1 << 63:
+        shrunk = magnitude * norm // root
+    else:
+        # Beyond 31 bits the product leaves int64; Python integers are exact and rare enough here.
+        shrunk = (magnitude.astype(object) * norm // root).astype(np.int64)
+    return np.where(vector < 0, -shrunk, shrunk)
+
+
+def sum_of_squares(vector: NDArray[np.int64]) -> int:
+    """Exact sum of squares of an int64 vector with absolute values below 2**44.
+
+    Each value is split into two 22-bit halves, so a product stays below 2**45 and a block of 2**18 of them
+    below 2**63; the blocks are added as Python integers.
+    """
+    total = 0
+    for start in range(0, vector.size, _CHUNK):
+        block = vector[start : start + _CHUNK]
+        high, low = block >> _HALF_BITS, block & ((1 << _HALF_BITS) - 1)
+        total += int(np.dot(high, high)) << (2 * _HALF_BITS)
+        total += int(np.dot(high, low)) << (_HALF_BITS + 1)
+        total += int(np.dot(low, low))
+    return total
+
+
+def dequantize(total: NDArray[np.int64], *, grid: Grid) -> NDArray[np.float64]:
+    """Turn a sum of grid integers back into real units.
+
+    Args:
+        total: signed integers of shape (d,), the decoded sum (clients' values and noise).
+        grid: the grid that every client used.
+
+    Returns:
+        float64 of shape (d,), real units.
+
+    Raises:
+        DPInputError: `total` is not one-dimensional or not of a signed integer type.
+    """
+    if total.ndim != 1 or not np.issubdtype(total.dtype, np.signedinteger):
+        raise DPInputError(f"total must be 1-D signed integers, not {total.dtype} of shape {total.shape}")
+    return np.asarray(total / grid.scale, dtype=np.float64)
+
+
+def _bits_fit(bits: int) -> bool:
+    return MIN_BITS <= bits <= MAX_BITS
+
+
+def _checked(update: NDArray[np.floating]) -> NDArray[np.float64]:
+    if not isinstance(update, np.ndarray) or update.dtype not in (np.float16, np.float32, np.float64):
+        kind = getattr(update, "dtype", type(update).__name__)
+        raise DPInputError(f"update must be a float16, float32 or float64 array, not {kind}")
+    if update.ndim != 1 or update.size == 0:
+        raise DPInputError(f"update must be a flat vector of at least one value, not shape {update.shape}")
+    finite = np.isfinite(update)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        raise DPInputError(f"update[{index}] is not finite; drop this update or mend the training step")
+    return update.astype(np.float64, copy=False)

@@ -1,0 +1,21 @@
+"""Every error of this package; all of them derive from `DPError`.
+
+A class per decision a caller can take. Messages name the fault, where it is, and what to do; they never
+carry a client's data.
+"""
+
+
+class DPError(Exception):
+    """Root of all errors of `dp`."""
+
+
+class DPInputError(DPError, ValueError):
+    """The caller passed something outside the domain: a NaN, a wrong shape or type, a value out of range."""
+
+
+class CalibrationError(DPError, ValueError):
+    """No parameters satisfy the request; the message names the bound that failed."""
+
+
+class LedgerError(DPError):
+    """The privacy ledger is broken, cannot be written, or already holds this event. Release nothing."""

@@ -1,0 +1,324 @@
+"""A durable, append-only, hash-chained record of what was released. Spend before release.
+
+`Ledger.spend` commits the event to disk before the sum may be opened; a crash at any moment leaves the entry
+either there or not, and a second event under the same session and round is refused. The ledger stores the
+*parameters* of events, never epsilons, so totals are always recomposed from what happened.
+
+This module must not compute an epsilon, must not rewrite or delete an entry, and must not repair a ledger
+that fails its checks. The chain shows any change inside the ledger; whoever can rewrite the whole file, or
+cut off its newest entries, is only found out by comparing `Ledger.head` with a copy kept elsewhere.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dp.errors import DPInputError, LedgerError
+from dp.mechanisms import SkellamRelease, release_from_parameters, release_parameters
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x44504C31  # "DPL1": tells a ledger from any other SQLite file.
+_GENESIS = hashlib.sha256(b"dp ledger 1").hexdigest()
+_BUSY_SECONDS = 5.0
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE entries (
+  position INTEGER PRIMARY KEY, session TEXT NOT NULL, round INTEGER NOT NULL,
+  body TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (session, round));
+CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One committed event.
+
+    Attributes:
+        position: 1 for the first entry.
+        session: identifier of the session, with `round` the identity of the event.
+        round: number of the round within the session.
+        clients: the clients whose contributions may be in the sum, ascending.
+        release: what was released.
+        digest: hex SHA-256 over the previous digest and this entry's canonical JSON.
+    """
+
+    position: int
+    session: str
+    round: int
+    clients: tuple[int, ...]
+    release: SkellamRelease
+    digest: str
+
+
+class Ledger:
+    """An open ledger; a context manager. Use `Ledger.open`."""
+
+    __slots__ = ("_connection", "_place")
+
+    def __init__(self, connection: sqlite3.Connection, place: str) -> None:
+        self._connection = connection
+        self._place = place
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open the ledger at `path`, or create it; ":memory:" keeps it in memory. Verifies every entry.
+
+        Raises:
+            LedgerError: the file is not a ledger, is damaged, has another schema, or cannot be opened.
+        """
+        place = os.fspath(path)
+        with _translated(place, "open"):
+            if place == ":memory:":
+                connection = sqlite3.connect(place, isolation_level=None)
+                connection.executescript(_SCHEMA)
+                return cls(connection, place)
+            file = Path(place).absolute()
+            if not file.exists():
+                _create(file)
+            # mode=rw: SQLite must never put an empty database where the ledger has just vanished.
+            connection = sqlite3.connect(
+                f"{file.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
+            )
+        ledger = cls(connection, place)
+        try:
+            ledger._check()
+        except BaseException:
+            connection.close()
+            raise
+        return ledger
+
+    def spend(
+        self, release: SkellamRelease, *, session: str, round: int, clients: tuple[int, ...]
+    ) -> LedgerEntry:
+        """Commit one event. Open the sum only after this returned.
+
+        Args:
+            release: the event's parameters.
+            session: identifier of the session, not empty.
+            round: at least 0; one event per session and round.
+            clients: distinct ids of all whose contributions may be in the sum.
+
+        Raises:
+            DPInputError: bad identifiers, or fewer clients than the release guarantees survivors.
+            LedgerError: this event was spent already, or it could not be committed: release nothing.
+        """
+        members = _members(release, session, round, clients)
+        body = _canonical(
+            {
+                "clients": members,
+                "release": release_parameters(release),
+                "round": round,
+                "session": session,
+            }
+        )
+        with _translated(self._place, "record the event"), self._transaction():
+            self._refuse_second(session, round)
+            position, previous = self._last()
+            digest = _digest(previous, body)
+            self._connection.execute(
+                "INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (position + 1, session, round, body, digest)
+            )
+        return LedgerEntry(
+            position=position + 1,
+            session=session,
+            round=round,
+            clients=tuple(members),
+            release=release,
+            digest=digest,
+        )
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """All entries in order, after verifying the chain.
+
+        Raises:
+            LedgerError: a row is missing, altered or unreadable; the message names the first bad entry.
+        """
+        with _translated(self._place, "read"):
+            rows = self._connection.execute(
+                "SELECT position, session, round, body, digest FROM entries ORDER BY position"
+            ).fetchall()
+        previous = _GENESIS
+        entries = []
+        for expected, (position, session, round, body, digest) in enumerate(rows, start=1):
+            entry = _entry(position, body, digest)
+            if (
+                position != expected
+                or digest != _digest(previous, body)
+                or entry is None
+                or (entry.session, entry.round) != (session, round)
+            ):
+                raise LedgerError(
+                    f"ledger {self._place}: the chain breaks at entry {expected}: it was altered or removed; "
+                    "restore the file from a backup and release nothing under this ledger until then"
+                )
+            entries.append(entry)
+            previous = digest
+        return tuple(entries)
+
+    def releases(self, *, client: int | None = None) -> tuple[SkellamRelease, ...]:
+        """The events to recompose: all of them, or those `client` may have contributed to.
+
+        Raises:
+            LedgerError: as `entries`.
+        """
+        return tuple(entry.release for entry in self.entries() if client is None or client in entry.clients)
+
+    @property
+    def head(self) -> str:
+        """Hex digest of the newest entry. Keep a copy elsewhere to notice entries that were cut off."""
+        with _translated(self._place, "read"):
+            return self._last()[1]
+
+    def close(self) -> None:
+        """Close the file. Further use raises `LedgerError`."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        with _translated(self._place, "open"):
+            application, version = (
+                self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("application_id", "user_version")
+            )
+            if application != _APPLICATION_ID:
+                raise LedgerError(
+                    f"ledger {self._place}: this file is not a privacy ledger, or was cut short; "
+                    "restore it from a backup, or name another file"
+                )
+            if version != SCHEMA_VERSION:
+                raise LedgerError(
+                    f"ledger {self._place}: schema version {version} is not {SCHEMA_VERSION}; "
+                    "open it with the version of this package that wrote it"
+                )
+            _harden(self._connection)
+            verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise LedgerError(
+                    f"ledger {self._place}: the file is damaged ({verdict}); restore it from a backup"
+                )
+        self.entries()
+
+    def _refuse_second(self, session: str, round: int) -> None:
+        taken = self._connection.execute(
+            "SELECT position FROM entries WHERE session = ? AND round = ?", (session, round)
+        ).fetchone()
+        if taken:
+            raise LedgerError(
+                f"ledger {self._place}: session {session!r} round {round} is already entry {taken[0]}"
+                "; a second release under one event is never allowed, start a new round"
+            )
+
+    def _last(self) -> tuple[int, str]:
+        row = self._connection.execute(
+            "SELECT position, digest FROM entries ORDER BY position DESC LIMIT 1"
+        ).fetchone()
+        return (int(row[0]), str(row[1])) if row else (0, _GENESIS)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        # IMMEDIATE takes the write lock before the read, so two processes cannot extend the same head.
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _create(file: Path) -> None:
+    """Write an empty ledger beside `file` and link it into place, so that a half-made one is never found."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.new")
+    draft.unlink(missing_ok=True)
+    try:
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.executescript(_SCHEMA)
+            _harden(connection)
+        finally:
+            connection.close()
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            return  # Another process was faster; its ledger is the one to open.
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _harden(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # macOS acknowledges a plain fsync before the disk has the data.
+    connection.execute("PRAGMA fullfsync = ON")
+
+
+@contextmanager
+def _translated(place: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerError(
+            f"ledger {place}: cannot {action}: {error}; release nothing, then check that the file is whole, "
+            "that the disk has room, and that no other process holds it"
+        ) from error
+
+
+def _members(release: SkellamRelease, session: str, round: int, clients: tuple[int, ...]) -> list[int]:
+    members = sorted(set(clients))
+    if not session or round < 0:
+        raise DPInputError(f"an event needs a session and a round of at least 0, not {session!r}, {round}")
+    if len(members) != len(clients) or not members or members[0] < 0:
+        raise DPInputError("clients must be distinct ids of at least 0")
+    if len(members) < release.minimum_survivors:
+        raise DPInputError(
+            f"{len(members)} clients cannot give the {release.minimum_survivors} survivors that the release "
+            "counts on; the claim would be false"
+        )
+    return members
+
+
+def _entry(position: int, body: str, digest: str) -> LedgerEntry | None:
+    try:
+        fields: dict[str, Any] = json.loads(body)
+        return LedgerEntry(
+            position=position,
+            session=fields["session"],
+            round=fields["round"],
+            clients=tuple(fields["clients"]),
+            release=release_from_parameters(fields["release"]),
+            digest=digest,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _canonical(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(previous: str, body: str) -> str:
+    return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""Immutable events: everything an accountant needs to know about one release, and nothing it must guess.
+
+An event states guarantees, not outcomes: it counts the survivors the protocol *enforces* less the colluders
+it assumes, never the number that happened to stay. This module must not compute an epsilon and must not hold
+anything about an individual client.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from dp.errors import DPInputError
+
+Purpose: TypeAlias = Literal["training", "evaluation"]
+Unit: TypeAlias = Literal["client"]
+Relation: TypeAlias = Literal["zero-out"]
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCohort:
+    """Everyone who takes part is known. No amplification against anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoissonSampling:
+    """Each client takes part independently with probability `rate`, and secretly so.
+
+    Raises:
+        DPInputError: `rate` is not in (0, 1].
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rate <= 1.0:
+            raise DPInputError(f"a sampling rate must be in (0, 1], not {self.rate!r}")
+
+
+Sampling: TypeAlias = FixedCohort | PoissonSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkellamRelease:
+    """One secure sum with Skellam noise, described completely.
+
+    Neighbours differ in one client's contribution being replaced by zero; that client still adds its noise,
+    so m survivors bring m shares in both worlds.
+
+    Attributes:
+        purpose: what the sum was for.
+        unit: whose data one neighbouring step changes.
+        relation: the neighbouring relation.
+        l2_sensitivity: enforced integer L2 bound of one client's vector, grid units.
+        local_variance: variance that each client adds to each coordinate, grid units squared.
+        minimum_survivors: the sum cannot be opened with fewer.
+        colluders: clients assumed to tell the server their noise.
+        length: coordinates in the vector.
+        sampling: how the cohort was chosen.
+
+    Raises:
+        DPInputError: a field outside its domain, or less than one grid unit squared of guaranteed noise.
+    """
+
+    purpose: Purpose
+    l2_sensitivity: int
+    local_variance: float
+    minimum_survivors: int
+    colluders: int
+    length: int
+    sampling: Sampling
+    unit: Unit = "client"
+    relation: Relation = "zero-out"
+
+    def __post_init__(self) -> None:
+        _one_of("purpose", self.purpose, ("training", "evaluation"))
+        _one_of("unit", self.unit, ("client",))
+        _one_of("relation", self.relation, ("zero-out",))
+        _integer("l2_sensitivity", self.l2_sensitivity, least=1)
+        _integer("minimum_survivors", self.minimum_survivors, least=1)
+        _integer("colluders", self.colluders, least=0)
+        _integer("length", self.length, least=1)
+        if not (math.isfinite(self.local_variance) and self.local_variance > 0):
+            raise DPInputError(f"local_variance must be positive and finite, not {self.local_variance!r}")
+        if not isinstance(self.sampling, FixedCohort | PoissonSampling):
+            raise DPInputError(
+                f"sampling must be FixedCohort() or PoissonSampling(rate), not {self.sampling!r}"
+            )
+        if 0.0 < self.variance_against(self.colluders) < 1.0:
+            raise DPInputError(
+                "the guaranteed noise in the sum has variance below 1 grid unit squared; add noise"
+            )
+
+    def variance_against(self, colluders: int) -> float:
+        """Guaranteed noise variance that `colluders` clients cannot subtract, grid units squared, or 0."""
+        return max(0, self.minimum_survivors - colluders) * self.local_variance
+
+
+def local_variance(
+    *, multiplier: float, l2_sensitivity: int, minimum_survivors: int, colluders: int
+) -> float:
+    """Variance each client adds so that the guaranteed honest sum has deviation multiplier * sensitivity.
+
+    Args:
+        multiplier: noise deviation of the honest sum over the sensitivity, z.
+        l2_sensitivity: c, grid units.
+        minimum_survivors: m, enforced by the protocol.
+        colluders: k, assumed.
+
+    Returns:
+        (z c)**2 / (m - k), grid units squared.
+
+    Raises:
+        DPInputError: m <= k (no honest noise is guaranteed), or a guaranteed sum variance below 1.
+    """
+    _integer("l2_sensitivity", l2_sensitivity, least=1)
+    _integer("colluders", colluders, least=0)
+    if not (math.isfinite(multiplier) and multiplier > 0):
+        raise DPInputError(f"multiplier must be positive and finite, not {multiplier!r}")
+    honest = minimum_survivors - colluders
+    if honest <= 0:
+        raise DPInputError(
+            f"{minimum_survivors} guaranteed survivors less {colluders} colluders leave no honest noise; "
+            "raise the minimum survivors"
+        )
+    total = (multiplier * l2_sensitivity) ** 2
+    if total < 1.0:
+        raise DPInputError(
+            f"the guaranteed noise in the sum would have variance {total:.3g}, below 1 grid unit squared; "
+            "raise the multiplier or use more bits"
+        )
+    share = total / honest
+    # Division may round down; the product that the accountant recomputes must not fall short of the claim.
+    return share if share * honest >= total else math.nextafter(share, math.inf)
+
+
+def release_parameters(release: SkellamRelease) -> dict[str, object]:
+    """A release as plain JSON values; `release_from_parameters` inverts it exactly."""
+    parameters: dict[str, object] = asdict(release)
+    rate = release.sampling.rate if isinstance(release.sampling, PoissonSampling) else None
+    parameters["sampling"] = {"poisson_rate": rate}
+    return {"mechanism": "skellam", **parameters}
+
+
+def release_from_parameters(parameters: Mapping[str, object]) -> SkellamRelease:
+    """Rebuild a release from `release_parameters`.
+
+    Raises:
+        DPInputError: a missing, unknown or invalid field.
+    """
+    fields: dict[str, Any] = dict(parameters)
+    try:
+        if fields.pop("mechanism") != "skellam":
+            raise DPInputError("unknown mechanism")
+        rate = fields.pop("sampling")["poisson_rate"]
+        return SkellamRelease(sampling=FixedCohort() if rate is None else PoissonSampling(rate), **fields)
+    except (KeyError, TypeError) as error:
+        raise DPInputError(f"these are not the parameters of a Skellam release: {error}") from error
+
+
+def _integer(name: str, value: int, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DPInputError(f"{name} must be an integer of at least {least}, not {value!r}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise DPInputError(f"{name} must be one of {allowed}, not {value!r}")

@@ -1,0 +1,65 @@
+"""The package is light to import, hands on what it promises, and holds no ambient randomness or time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dp
+from dp import errors
+
+SOURCES = sorted(Path(dp.__file__).parent.glob("*.py"))
+
+
+def test_every_public_name_resolves() -> None:
+    assert dir(dp) == sorted(dp.__all__) == list(dp.__all__)
+    for name in dp.__all__:
+        assert getattr(dp, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        dp.missing  # noqa: B018
+
+
+def test_importing_the_package_loads_none_of_its_modules() -> None:
+    script = (
+        "import sys, dp; print(sorted(m for m in sys.modules if m.startswith('dp.') or m in "
+        "('numpy', 'scipy', 'torch', 'opacus', 'dp_accounting', 'secagg', 'personalization', 'protocols')))"
+    )
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
+
+
+def test_no_module_imports_a_sibling_or_a_source_of_randomness_or_time() -> None:
+    allowed = {
+        "dp",
+        "numpy",
+        "math",
+        "dataclasses",
+        "functools",
+        "collections",
+        "typing",
+        "types",
+        "importlib",
+    }
+    allowed |= {"contextlib", "hashlib", "json", "os", "pathlib", "sqlite3"}
+    for source in SOURCES:
+        tree = ast.parse(source.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            assert {name.split(".")[0] for name in names} <= allowed, source.name
+            assert "numpy.random" not in names, source.name
+        assert "np.random" not in source.read_text(), source.name
+
+
+def test_errors_share_one_root_and_mistakes_are_value_errors() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert all(issubclass(value, errors.DPError) for value in classes)
+    assert issubclass(errors.DPInputError, ValueError)
+    assert issubclass(errors.CalibrationError, ValueError)
+    assert not issubclass(errors.LedgerError, ValueError)

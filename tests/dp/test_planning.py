@@ -1,0 +1,117 @@
+"""A planned multiplier meets its target when the events are accounted, and is not larger than needed."""
+
+import pytest
+
+from dp import (
+    CalibrationError,
+    DPInputError,
+    FixedCohort,
+    PlannedRelease,
+    SkellamRelease,
+    calibrate_multiplier,
+    local_variance,
+    named_epsilons,
+)
+from tests.reference import dp_oracles as oracles
+
+
+def events(
+    multiplier: float, plans: list[PlannedRelease], survivors: int, colluders: int
+) -> list[SkellamRelease]:
+    return [
+        SkellamRelease(
+            purpose="training",
+            l2_sensitivity=plan.l2_sensitivity,
+            local_variance=local_variance(
+                multiplier=multiplier,
+                l2_sensitivity=plan.l2_sensitivity,
+                minimum_survivors=survivors,
+                colluders=colluders,
+            ),
+            minimum_survivors=survivors,
+            colluders=colluders,
+            length=plan.length,
+            sampling=FixedCohort(),
+        )
+        for plan in plans
+        for _ in range(plan.rounds)
+    ]
+
+
+def plan(c: int, rounds: int, length: int = 10_000) -> PlannedRelease:
+    return PlannedRelease(l2_sensitivity=c, rounds=rounds, length=length)
+
+
+def test_sixteen_rounds_at_epsilon_eight() -> None:
+    """Between the exact Gaussian composition and Gaussian RDP, both 16 releases at delta 1e-5."""
+    z = calibrate_multiplier(
+        epsilon=8.0, delta=1e-5, releases=[plan(4096, 16)], minimum_survivors=160, colluders=67
+    )
+    assert 2.54 <= z <= 2.65
+    assert oracles.gaussian_epsilon(z, rounds=16, delta=1e-5) <= 8.0
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0, 30.0])
+@pytest.mark.parametrize(
+    "plans", [[plan(1, 4)], [plan(8, 15)], [plan(64, 3)], [plan(2047, 15, 2**20), plan(511, 1, 4)]]
+)
+def test_the_claim_holds_and_is_tight(epsilon: float, plans: list[PlannedRelease]) -> None:
+    z = calibrate_multiplier(epsilon=epsilon, delta=1e-5, releases=plans, minimum_survivors=100, colluders=33)
+    assert named_epsilons(events(z, plans, 100, 33), delta=1e-5).server_colluding <= epsilon
+    smaller = z - 2e-4
+    if (smaller * min(p.l2_sensitivity for p in plans)) ** 2 >= 1:
+        assert named_epsilons(events(smaller, plans, 100, 33), delta=1e-5).server_colluding > epsilon
+
+
+@pytest.mark.parametrize("sensitivity", [1, 2, 5, 10, 16, 625, 1000, 10_000])
+def test_a_loose_target_still_guarantees_one_unit_of_variance(sensitivity: int) -> None:
+    plans = [plan(sensitivity, 1)]
+    z = calibrate_multiplier(epsilon=39.0, delta=0.4, releases=plans, minimum_survivors=9, colluders=0)
+    assert events(z, plans, 9, 0)[0].variance_against(0) >= 1.0
+
+
+def test_a_large_cohort_keeps_every_share_within_the_sampler() -> None:
+    plans = [plan(1, 1)]
+    z = calibrate_multiplier(epsilon=39.0, delta=0.4, releases=plans, minimum_survivors=10_000, colluders=0)
+    assert events(z, plans, 10_000, 0)[0].local_variance >= 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [
+        ({"minimum_survivors": 33}, "minimum survivors > colluders"),
+        ({"epsilon": 1e-9, "delta": 1e-12}, "multiplier <= 1048576"),
+        ({"delta": 1e-25}, "sampler distance < delta"),
+        ({"releases": [plan(2**43 - 1, 15)]}, "deviation of one share"),
+    ],
+)
+def test_the_bound_that_failed_is_named(change: dict[str, object], bound: str) -> None:
+    request = {
+        "epsilon": 8.0,
+        "delta": 1e-5,
+        "releases": [plan(1000, 15)],
+        "minimum_survivors": 100,
+        "colluders": 33,
+    }
+    with pytest.raises(CalibrationError, match=bound):
+        calibrate_multiplier(**{**request, **change})
+
+
+@pytest.mark.parametrize(
+    "change", [{"epsilon": 0.0}, {"epsilon": 40.0}, {"delta": 0.0}, {"delta": 1.0}, {"releases": []}]
+)
+def test_a_request_outside_the_domain_is_refused(change: dict[str, object]) -> None:
+    request = {
+        "epsilon": 8.0,
+        "delta": 1e-5,
+        "releases": [plan(1000, 15)],
+        "minimum_survivors": 100,
+        "colluders": 33,
+    }
+    with pytest.raises(DPInputError):
+        calibrate_multiplier(**{**request, **change})
+
+
+def test_an_empty_plan_is_refused() -> None:
+    with pytest.raises(DPInputError):
+        plan(10, 0)

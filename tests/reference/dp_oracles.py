@@ -1,0 +1,121 @@
+"""Slow, obvious counterparts of `dp`: exact probabilities, an exact sampler, brute-force divergences.
+
+Nothing here may be imported by a product module, and nothing here may share code with one.
+"""
+
+import itertools
+import math
+import random
+from fractions import Fraction
+from functools import lru_cache
+
+import mpmath
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+DIGITS = 60
+
+
+@lru_cache(maxsize=1 << 14)
+def skellam_pmf(variance: float, value: int) -> mpmath.mpf:
+    """P(X = value) = exp(-variance) I_|value|(variance), 60 digits."""
+    with mpmath.workdps(DIGITS):
+        mu = mpmath.mpf(variance)
+        return mpmath.exp(-mu) * mpmath.besseli(abs(value), mu)
+
+
+def wide_pmf_scaled(variance: float, value: int, *, points: int) -> int:
+    """round(2**128 P(X = value)) for wide laws, from the characteristic function.
+
+    P(X = k) is the mean of exp(variance (cos t - 1)) cos(k t) over t = 2 pi j / points, up to the probability
+    of the values k + points m, m not 0. The first factor falls so fast that few angles matter.
+    """
+    with mpmath.workdps(DIGITS):
+        total = mpmath.mpf(0)
+        for j in range(points // 2):
+            angle = 2 * mpmath.pi * j / points
+            exponent = -2 * mpmath.mpf(variance) * mpmath.sin(angle / 2) ** 2
+            if exponent < -150:
+                break
+            total += (2 if j else 1) * mpmath.exp(exponent) * mpmath.cos(value * angle)
+        return int(mpmath.nint(total / points * mpmath.mpf(2) ** 128))
+
+
+def skellam_cdf(variance: float, value: int, *, reach: int) -> mpmath.mpf:
+    """P(-reach <= X <= value) for value <= 0, 60 digits."""
+    with mpmath.workdps(DIGITS):
+        return mpmath.fsum(skellam_pmf(variance, k) for k in range(-reach, value + 1))
+
+
+def threshold(variance: float, value: int, *, reach: int) -> int:
+    """round(2**128 P(X <= value)) for value < 0."""
+    with mpmath.workdps(DIGITS):
+        return int(mpmath.nint(skellam_cdf(variance, value, reach=reach) * mpmath.mpf(2) ** 128))
+
+
+def exact_skellam(source: random.Random, variance: Fraction) -> int:
+    """One exact draw by rational arithmetic: the difference of two Poisson(variance/2)."""
+    return exact_poisson(source, variance / 2) - exact_poisson(source, variance / 2)
+
+
+def exact_poisson(source: random.Random, mean: Fraction) -> int:
+    """One exact Poisson draw: a sum of draws with means of at most 1."""
+    whole, rest = divmod(mean, 1)
+    draws = sum(_small_poisson(source, Fraction(1)) for _ in range(int(whole)))
+    return draws + (_small_poisson(source, rest) if rest else 0)
+
+
+def _small_poisson(source: random.Random, mean: Fraction) -> int:
+    # Propose k with probability 2**-(k+1); accept with probability (2 mean)**k / k! / 2, which is at most 1
+    # for a mean of at most 1. The product is proportional to mean**k / k!.
+    while True:
+        k = 0
+        while source.getrandbits(1):
+            k += 1
+        accept = (2 * mean) ** k / (2 * math.factorial(k))
+        if source.randrange(accept.denominator) < accept.numerator:
+            return k
+
+
+@lru_cache(maxsize=1 << 12)
+def shift_rdp(variance: float, shift: int, order: float, *, reach: int = 400) -> float:
+    """Rényi divergence between X and X - shift by summation over [-reach, reach], 60 digits."""
+    if shift == 0:
+        return 0.0
+    with mpmath.workdps(DIGITS):
+        a = mpmath.mpf(order)
+        total = mpmath.fsum(
+            skellam_pmf(variance, x) ** a * skellam_pmf(variance, x + shift) ** (1 - a)
+            for x in range(-reach, reach + 1)
+        )
+        return float(mpmath.log(total) / (a - 1))
+
+
+def worst_vector_rdp(variance: float, l2_sensitivity: int, order: float, *, dimensions: int) -> float:
+    """Largest divergence over every integer shift vector of at most this L2 norm."""
+    side = range(l2_sensitivity + 1)
+    return max(
+        sum(shift_rdp(variance, k, order) for k in vector)
+        for vector in itertools.product(side, repeat=dimensions)
+        if 0 < sum(k * k for k in vector) <= l2_sensitivity**2
+    )
+
+
+def shift_delta(variance: float, shift: int, epsilon: float, *, reach: int = 400) -> float:
+    """Exact delta(epsilon) of one scalar release: sum of max(0, P(x) - e**epsilon P(x + shift))."""
+    with mpmath.workdps(DIGITS):
+        factor = mpmath.exp(mpmath.mpf(epsilon))
+        return float(
+            mpmath.fsum(
+                max(mpmath.mpf(0), skellam_pmf(variance, x) - factor * skellam_pmf(variance, x + shift))
+                for x in range(-reach, reach + 1)
+            )
+        )
+
+
+def gaussian_epsilon(multiplier: float, *, rounds: int, delta: float) -> float:
+    """Exact epsilon of composed Gaussian releases (Balle and Wang, 2018): no accounting can be below it."""
+    m = math.sqrt(rounds) / multiplier
+    return float(
+        brentq(lambda e: norm.cdf(-e / m + m / 2) - math.exp(e) * norm.cdf(-e / m - m / 2) - delta, 0.0, 60.0)
+    )
