@@ -1,0 +1,1 @@
+"""The application: command line, run directory, report. The only place with a terminal or a template."""

@@ -1,0 +1,129 @@
+"""One run and its directory: written as DIR.partial, renamed to DIR when everything is in it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import tomli_w
+
+from dp.ledger import Ledger
+from personalization.vector import unflatten
+from protocols.errors import ConfigError
+from protocols.learning.federated import Outcome, RoundRow, plan, train
+from protocols.learning.scenarios import Settings
+from protocols.plan import SessionPlan
+from protocols.simulation import Meter
+from protocols.transcript import Transcript
+
+from .summary import history, summarize, versions
+
+
+def default_directory(settings: Settings) -> Path:
+    """runs/<scenario>-<next number>."""
+    numbers = [0]
+    for path in Path("runs").glob(f"{settings.scenario}-*"):
+        tail = path.name.removeprefix(f"{settings.scenario}-").removesuffix(".partial")
+        numbers += [int(tail)] if tail.isdecimal() else []
+    return Path("runs") / f"{settings.scenario}-{max(numbers) + 1}"
+
+
+def config_text(settings: Settings) -> str:
+    """config.toml: every setting, what was planned from them, and what computed the run."""
+    tables = {**asdict(settings), "planned": planned(plan(settings)), "versions": versions()}
+    return tomli_w.dumps(tables)
+
+
+def planned(session: SessionPlan) -> dict[str, Any]:
+    """The derived numbers, for people: a run plans them again from the settings."""
+    training = session.training
+    return {
+        "threshold": training.threshold,
+        "minimum_survivors": training.minimum_survivors,
+        "corrupt": training.corrupt,
+        "length": training.length,
+        "value_bits": training.value_bits,
+        "ring_bits": training.ring.bits,
+        "noise_multiplier": training.noise.multiplier if training.noise is not None else 0.0,
+        "local_deviation_grid_units": float(np.sqrt(training.local_variance)),
+        "evaluation_value_bits": session.evaluation.value_bits,
+        "evaluation_ring_bits": session.evaluation.ring.bits,
+    }
+
+
+def run(
+    settings: Settings,
+    directory: Path,
+    *,
+    on_phase: Callable[[int, str], None] = lambda number, phase: None,
+    on_round: Callable[[RoundRow], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Run a scenario into a directory.
+
+    Args:
+        settings: The scenario.
+        directory: Must not exist, nor its `.partial`; nothing is ever overwritten.
+        on_phase: Told the round's number and each phase.
+        on_round: Told each round's row.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ConfigError: If the plan is infeasible or a directory exists; nothing was written.
+        OSError: If the directory cannot be written; `.partial` keeps what was.
+        ProtocolError: If a round failed.
+    """
+    text = config_text(settings)
+    partial = _claim(directory)
+    begin = time.perf_counter()
+    (partial / "config.toml").write_text(text, encoding="utf-8")
+    meter, transcript = Meter(time.perf_counter), Transcript(partial / "transcript.jsonl")
+    try:
+        with Ledger.open(partial / "ledger.sqlite") as ledger:
+            outcome = train(
+                settings,
+                ledger=ledger,
+                transcript=transcript,
+                meter=meter,
+                on_phase=on_phase,
+                on_round=on_round,
+            )
+    finally:
+        transcript.close()
+    seconds = time.perf_counter() - begin
+    summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds)
+    _write_results(partial, outcome, meter, summary)
+    if directory.exists():
+        raise ConfigError(f"{directory} appeared during the run; the run is complete in {partial}")
+    partial.rename(directory)
+    return summary
+
+
+def _claim(directory: Path) -> Path:
+    """Create DIR.partial, which at most one run can."""
+    partial = directory.with_name(f"{directory.name}.partial")
+    if directory.exists():
+        raise ConfigError(f"{directory} exists: a run is never overwritten; choose another --out")
+    try:
+        partial.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{partial} exists: another run is writing it or one broke off; remove it or choose another --out"
+        ) from error
+    return partial
+
+
+def _write_results(partial: Path, outcome: Outcome, meter: Meter, summary: dict[str, Any]) -> None:
+    # Imported here: drawing is heavy, and a plan or a refusal should not wait for it.
+    from .report import render
+
+    tensors = unflatten(outcome.shared, outcome.settings.tuned.body.manifest)
+    arrays = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    safetensors.numpy.save_file(arrays, partial / "model.safetensors")
+    (partial / "report.html").write_text(render(summary, history(outcome, meter)), encoding="utf-8")
+    (partial / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,153 @@
+"""What a run found, as one JSON-able value: the summary file, and what the report is drawn from."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from dp.accounting import NamedEpsilons
+from protocols.learning.federated import Outcome
+from protocols.simulation import PHASES, Meter
+
+PACKAGES: Final = (
+    "secagg-toolkit",
+    "numpy",
+    "scipy",
+    "cryptography",
+    "dp-accounting",
+    "msgspec",
+    "torch",
+    "scikit-learn",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a run."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seconds: float) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Fractions are in [0, 1], times in seconds, sizes in bytes. `truth` exists in a simulation only.
+    """
+    settings, rows = outcome.settings, outcome.rows
+    return {
+        "scenario": settings.scenario,
+        "seed": settings.seed,
+        "clients": settings.clients,
+        "rounds": settings.rounds,
+        "dropouts": sum(row.dropped for row in rows),
+        "survivors_min": min(row.survivors for row in rows),
+        "threshold": outcome.plan.training.threshold,
+        "minimum_survivors": outcome.plan.training.minimum_survivors,
+        "sum_exact": all(row.exact for row in rows),
+        "truth": {name: float(values.mean()) for name, values in outcome.per_client.items()},
+        "released": {
+            f"{metric.name}_mean": {
+                "value": metric.value,
+                "low": metric.low,
+                "high": metric.high,
+                "covers": metric.covers,
+            }
+            for metric in outcome.released
+        },
+        "privacy": _privacy(outcome),
+        "cost": _cost(outcome, meter, wall_seconds),
+        "transcript_head": transcript_head,
+        "versions": versions(),
+    }
+
+
+def history(outcome: Outcome, meter: Meter) -> dict[str, Any]:
+    """What the report draws beyond the summary: a row per round, a value per client, cost per phase."""
+    return {
+        "rounds": [
+            {
+                "round": row.round,
+                "purpose": row.purpose,
+                "survivors": row.survivors,
+                "dropped": row.dropped,
+                "epsilon_server": row.epsilons.server if row.epsilons else None,
+                "epsilon_server_colluding": row.epsilons.server_colluding if row.epsilons else None,
+                "truth": row.truth,
+            }
+            for row in outcome.rows
+        ],
+        "per_client": {name: values.tolist() for name, values in outcome.per_client.items()},
+        "phases": _phases(outcome, meter),
+    }
+
+
+def _privacy(outcome: Outcome) -> dict[str, Any]:
+    config = outcome.plan.training
+    total = outcome.epsilons.get("total")
+
+    def colluding(part: str) -> float | None:
+        named = outcome.epsilons.get(part)
+        return named.server_colluding if named is not None else None
+
+    return {
+        "unit": "client",
+        "relation": "zero-out",
+        "delta": outcome.settings.delta,
+        "epsilon_server": total.server if total else None,
+        "epsilon_server_colluding": total.server_colluding if total else None,
+        "colluders": config.corrupt,
+        "epsilon_reader": total.reader if total else None,
+        "epsilon_training": colluding("training"),
+        "epsilon_evaluation": colluding("evaluation"),
+        "noise_multiplier": config.noise.multiplier if config.noise is not None else None,
+        "statement": _statement(total),
+    }
+
+
+def _statement(total: NamedEpsilons | None) -> str:
+    if total is None:
+        return "none: no noise was added, so every opened sum is exact and nothing bounds what it tells"
+    return total.describe()
+
+
+def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]:
+    rounds = len(outcome.rows)
+    config = outcome.plan.training
+    seconds: defaultdict[int, float] = defaultdict(float)
+    upload: defaultdict[int, int] = defaultdict(int)
+    for (client, _), spent in meter.client_seconds.items():
+        seconds[client] += spent
+    for (client, phase), sent in meter.upload_bytes.items():
+        upload[client] += sent if phase in PHASES else 0
+    return {
+        "wall_seconds": wall_seconds,
+        "client_seconds_median": statistics.median(seconds.values()),
+        "server_seconds": sum(meter.server_seconds.values()),
+        "upload_bytes_per_client_round": statistics.median(upload.values()) / rounds,
+        "bits_per_parameter": 8 * config.ring.packed_bytes(config.length) / config.length,
+        "client_seconds_by_phase": _by_phase(meter.client_seconds),
+        "server_seconds_by_phase": dict(meter.server_seconds),
+    }
+
+
+def _phases(outcome: Outcome, meter: Meter) -> list[dict[str, Any]]:
+    """Per client and round: seconds and bytes of each phase; the server's seconds per round."""
+    per = outcome.settings.clients * len(outcome.rows)
+    client = _by_phase(meter.client_seconds)
+    up, down = _by_phase(meter.upload_bytes), _by_phase(meter.download_bytes)
+    return [
+        {
+            "phase": phase,
+            "client_seconds": client.get(phase, 0.0) / per,
+            "server_seconds": meter.server_seconds.get(phase, 0.0) / len(outcome.rows),
+            "upload_bytes": up.get(phase, 0) / per,
+            "download_bytes": down.get(phase, 0) / per,
+        }
+        for phase in ("input", *PHASES)
+    ]
+
+
+def _by_phase(counts: Mapping[tuple[int, str], float]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float)
+    for (_, phase), value in counts.items():
+        total[phase] += value
+    return dict(total)

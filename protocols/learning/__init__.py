@@ -1,0 +1,1 @@
+"""Training over a session: the only place of this package with models in it."""

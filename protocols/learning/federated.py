@@ -1,0 +1,373 @@
+"""Personalized training over a session of masked sums, beside the arms it is compared with.
+
+The secure arm is the product: clients fit private heads, submit clipped and noised updates through
+the real protocol, and the server steps on the opened sum. The other arms exist in simulation only and
+use plain sums, which a test proves equal to noiseless masked ones bit for bit.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dp.accounting import NamedEpsilons, named_epsilons
+from dp.ledger import Ledger
+from dp.metrics import MeanMetric, Released
+from personalization.algorithms import accuracy, ffgg, fit_head, local_only, momentum_step, server_step
+from personalization.averaging import fedavg_parts, fedavg_update, fedavg_vector
+from personalization.bodies import Body, PixelBody
+from personalization.data import ClientData
+from personalization.errors import PersonalizationError
+from personalization.private_state import PrivateState
+from personalization.tasks import CLASSES, digits
+from personalization.tasks import Federation as Task
+from protocols.config import RoundConfig
+from protocols.context import ClientId
+from protocols.errors import ConfigError, InputError
+from protocols.evaluation import prepare_metrics, release_metrics
+from protocols.outputs import NeedInput, Opening
+from protocols.pipeline import as_seed, plain_sum, prepare
+from protocols.plan import SessionPlan, Wish, plan_session, release_of
+from protocols.simulation import PHASES, Drop, Federation, Meter, Phase
+from protocols.transcript import Transcript
+from secagg.kdf import Label, derive
+from secagg.prg import uniform_words
+from secagg.ring import Words
+
+from .scenarios import Settings
+
+_LOG = logging.getLogger("protocols")
+_LOG.addHandler(logging.NullHandler())
+
+METRICS: Final = (
+    MeanMetric(name="personalized", low=0.0, high=1.0),
+    # Over staying local: that model depends on nobody else's data, so the bound of one client holds.
+    MeanMetric(name="gain", low=-1.0, high=1.0),
+)
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """What is known after a round.
+
+    Attributes:
+        round: From 1; the last is the evaluation.
+        purpose: "training" or "evaluation".
+        survivors: How many clients the opened sum holds.
+        dropped: How many vanished.
+        exact: Whether the sum equalled the integer sum of the accepted vectors.
+        epsilons: Spent so far; None without noise.
+        truth: Mean held-out accuracy by arm after this round, which only a simulation can know.
+    """
+
+    round: int
+    purpose: str
+    survivors: int
+    dropped: int
+    exact: bool
+    epsilons: NamedEpsilons | None
+    truth: dict[str, float]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything a run leaves behind."""
+
+    settings: Settings
+    plan: SessionPlan
+    rows: list[RoundRow] = field(default_factory=list)
+    released: tuple[Released, ...] = ()
+    shared: Vector = field(default_factory=lambda: np.zeros(0))
+    per_client: dict[str, Vector] = field(default_factory=dict)
+    epsilons: dict[str, NamedEpsilons] = field(default_factory=dict)
+
+
+def plan(settings: Settings) -> SessionPlan:
+    """Thresholds, bits and noise for a scenario.
+
+    Raises:
+        ConfigError: Naming what cannot be met.
+    """
+    session = plan_session(
+        Wish(
+            clients=settings.clients,
+            rounds=settings.rounds,
+            length=settings.tuned.body.length,
+            clip=settings.clip,
+            value_bits=settings.value_bits,
+            corrupt_fraction=settings.corrupt_fraction,
+            survivor_fraction=settings.survivor_fraction,
+            epsilon=settings.epsilon if settings.noise else None,
+            delta=settings.delta,
+            metrics=METRICS,
+        )
+    )
+    staying = settings.clients - _vanishing(settings)
+    if staying < session.training.minimum_survivors:
+        raise ConfigError(
+            f"dropout {settings.dropout} leaves {staying} of {settings.clients} clients, but "
+            f"{session.training.minimum_survivors} must stay: lower dropout, survivor_fraction or "
+            "corrupt_fraction"
+        )
+    return session
+
+
+@dataclass(slots=True)
+class _Arm:
+    """A shared vector with the server's momentum, and every client's private state beside it."""
+
+    settings: Settings
+    data: Sequence[ClientData]
+    shared: Vector
+    private: list[PrivateState]
+    velocity: Vector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.velocity = np.zeros_like(self.shared)
+
+    @property
+    def model(self) -> bytes:
+        """What the server sends: little-endian float32."""
+        return self.shared.astype("<f4").tobytes()
+
+    def update(self, client: int, model: bytes, round_number: int) -> Vector:
+        """One client's FFGG step on the model it was sent; its private head stays here."""
+        shared = np.frombuffer(model, "<f4")
+        result = ffgg(
+            shared,
+            self.private[client],
+            self.data[client],
+            settings=self.settings.ffgg,
+            seed=_number(self.settings.seed, "folds", client, round_number),
+        )
+        self.private[client] = result.private
+        return result.update
+
+    def step(self, mean: Vector, round_number: int) -> None:
+        """The server's step on the mean of an opened sum."""
+        rate = self.settings.tuned.rate_at(round_number - 1)
+        self.velocity = momentum_step(self.velocity, mean, momentum=self.settings.momentum)
+        self.shared = server_step(self.shared, self.velocity, rate=rate)
+
+    def personalize(self, client: int) -> PrivateState:
+        """The head a client would use with the present shared vector."""
+        return fit_head(self.shared, self.private[client], self.data[client], settings=self.settings.ffgg)
+
+
+def train(
+    settings: Settings,
+    *,
+    ledger: Ledger,
+    transcript: Transcript,
+    meter: Meter,
+    on_phase: Callable[[int, str], None] = lambda number, phase: None,
+    on_round: Callable[[RoundRow], None] = lambda row: None,
+) -> Outcome:
+    """Run a scenario.
+
+    Args:
+        settings: The scenario.
+        ledger: Every release is committed here before its sum is opened.
+        transcript: Where the session's evidence goes.
+        meter: Where cost is counted.
+        on_phase: Told the round's number and each phase as it begins.
+        on_round: Told each round's row as it ends.
+
+    Raises:
+        ConfigError: If the plan is infeasible.
+        ProtocolError: If too few clients stayed in a round.
+        DPError: If the ledger cannot be written.
+    """
+    planned = plan(settings)
+    outcome = Outcome(settings, planned)
+    task = digits(clients=settings.clients, seed=settings.seed)
+    commit = _committer(ledger, planned)
+    session = Federation(
+        planned.training,
+        planned.evaluation,
+        seed=settings.seed,
+        transcript=transcript,
+        commit=commit,
+        meter=meter,
+        on_phase=on_phase,
+    )
+    arms = _Arms(settings, task, planned)
+    for number in range(1, settings.rounds + 1):
+        drop = dropouts(settings, number)
+        result = session.round(
+            lambda client, need: _contribute(arms.secure, client, need, session),
+            drop=drop,
+            model=arms.secure.model,
+        )
+        arms.advance(number, result.mean, result.survivors)
+        row = RoundRow(
+            number,
+            "training",
+            len(result.survivors),
+            len(drop),
+            result.exact,
+            _spent(ledger, settings),
+            arms.truth(),
+        )
+        outcome.rows.append(row)
+        on_round(row)
+    _evaluate(outcome, arms, session, ledger, on_round)
+    return outcome
+
+
+class _Arms:
+    """The secure arm and, fed with the same survivors, those it is compared with."""
+
+    def __init__(self, settings: Settings, task: Task, planned: SessionPlan) -> None:
+        data = [client.everything() for client in task.clients]
+        self._task, self._data, self._settings = task, data, settings
+        self._plain_config = planned.training.without_noise()
+        initial = settings.tuned.initial(seed=settings.seed)
+        self.secure = _Arm(settings, data, initial, [PrivateState() for _ in data])
+        self.plain = _Arm(settings, data, initial, [PrivateState() for _ in data])
+        self._average = fedavg_vector(initial, width=settings.width, classes=CLASSES)
+        self.local = self._scored(
+            [(np.zeros(0), local_only(d, ridge=settings.local_ridge)) for d in data], PixelBody()
+        )
+
+    def advance(self, number: int, mean: Vector, survivors: Sequence[int]) -> None:
+        """Step every arm on what the round's survivors gave."""
+        self.secure.step(mean, number)
+        updates = [self.plain.update(client, self.plain.model, number) for client in survivors]
+        self.plain.step(plain_sum(updates, config=self._plain_config) / len(survivors), number)
+        seeds = {c: _number(self._settings.seed, "batches", c, number) for c in survivors}
+        steps = [
+            fedavg_update(self._average, self._data[c], settings=self._settings.tuned.fedavg, seed=seeds[c])
+            for c in survivors
+        ]
+        self._average = server_step(self._average, np.mean(steps, axis=0), rate=1.0)
+
+    def personalized(self, arm: _Arm) -> Vector:
+        """Each client's held-out accuracy with its own head on the arm's shared vector."""
+        models = [(arm.shared, arm.personalize(c)) for c in range(len(self._data))]
+        return self._scored(models, self._settings.tuned.body)
+
+    def averaged(self) -> Vector:
+        """Each client's held-out accuracy with the one averaged model."""
+        body = self._settings.tuned.body
+        return self._scored([fedavg_parts(self._average, body=body, classes=CLASSES)] * len(self._data), body)
+
+    def truth(self) -> dict[str, float]:
+        """Mean held-out accuracy by arm."""
+        return {
+            "local": float(self.local.mean()),
+            "global": float(self.averaged().mean()),
+            "personalized": float(self.personalized(self.secure).mean()),
+            "personalized_without_noise": float(self.personalized(self.plain).mean()),
+        }
+
+    def _scored(self, models: Sequence[tuple[Vector, PrivateState]], body: Body) -> Vector:
+        return np.array(
+            [
+                accuracy(shared, head, client.heldout.images, client.heldout.labels, body=body)
+                for (shared, head), client in zip(models, self._task.clients, strict=True)
+            ]
+        )
+
+
+def _evaluate(
+    outcome: Outcome,
+    arms: _Arms,
+    session: Federation,
+    ledger: Ledger,
+    on_round: Callable[[RoundRow], None],
+) -> None:
+    """Release mean accuracy and mean gain; keep the truth they estimate beside them."""
+    settings, config = outcome.settings, outcome.plan.evaluation
+    scores = arms.personalized(arms.secure)
+    number = settings.rounds + 1
+    drop = dropouts(settings, number)
+
+    def contribute(client: ClientId, need: NeedInput) -> Words:
+        values = {"personalized": scores[client], "gain": scores[client] - arms.local[client]}
+        seed = session.noise_seed(client, need.round)
+        return prepare_metrics(values, metrics=METRICS, config=need.config, seed=seed)
+
+    result = session.round(contribute, drop=drop, config=config)
+    outcome.released = release_metrics(result, metrics=METRICS, config=config)
+    outcome.shared = arms.secure.shared
+    outcome.per_client = {
+        "local": arms.local,
+        "global": arms.averaged(),
+        "personalized": scores,
+        "personalized_without_noise": arms.personalized(arms.plain),
+    }
+    if settings.noise:
+        releases = ledger.releases()
+        outcome.epsilons = {"total": named_epsilons(releases, delta=settings.delta)}
+        for purpose in ("training", "evaluation"):
+            part = [release for release in releases if release.purpose == purpose]
+            outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
+    row = RoundRow(
+        number,
+        "evaluation",
+        len(result.survivors),
+        len(drop),
+        result.exact,
+        _spent(ledger, settings),
+        {name: float(values.mean()) for name, values in outcome.per_client.items()},
+    )
+    outcome.rows.append(row)
+    on_round(row)
+
+
+def _contribute(arm: _Arm, client: ClientId, need: NeedInput, session: Federation) -> Words:
+    """One client's input: its update, or zeros if that is unusable, with its noise either way."""
+    seed = session.noise_seed(client, need.round)
+    try:
+        return prepare(arm.update(client, need.model, need.round), config=need.config, seed=seed)
+    except (InputError, PersonalizationError) as error:
+        # Logged on the client's own machine only: a refusal on the wire would name it.
+        _LOG.warning("client %d submits zeros in round %d: %s", client, need.round, error)
+        return prepare(np.zeros(need.config.length), config=need.config, seed=seed)
+
+
+def dropouts(settings: Settings, round_number: int) -> Drop:
+    """Who vanishes in a round and at which phase, from the run's seed.
+
+    round(dropout * clients) clients, uniformly; a phase each, uniformly.
+    """
+    key = derive(as_seed(settings.seed), Label.SIMULATION, "dropouts", round_number)
+    words = uniform_words(key, 2 * settings.clients)
+    order, draws = np.argsort(words[: settings.clients]), words[settings.clients :]
+    count = _vanishing(settings)
+    phases: Sequence[Phase] = PHASES
+    return {int(client): phases[int(draws[client] % len(PHASES))] for client in order[:count]}
+
+
+def _vanishing(settings: Settings) -> int:
+    """Clients that vanish in a round."""
+    return round(settings.dropout * settings.clients)
+
+
+def _committer(ledger: Ledger, planned: SessionPlan) -> Callable[[Opening], None]:
+    def commit(opening: Opening) -> None:
+        config: RoundConfig = opening.config
+        if config.noise is not None:
+            ledger.spend(
+                release_of(config, planned.purpose(config)),
+                session=opening.session.hex(),
+                round=opening.round,
+                clients=tuple(int(client) for client in opening.survivors),
+            )
+
+    return commit
+
+
+def _spent(ledger: Ledger, settings: Settings) -> NamedEpsilons | None:
+    return named_epsilons(ledger.releases(), delta=settings.delta) if settings.noise else None
+
+
+def _number(seed: int, *purpose: str | int) -> int:
+    """A public 64-bit seed for one use in the simulation's learning."""
+    return int(uniform_words(derive(as_seed(seed), Label.SIMULATION, "learning", *purpose), 1)[0])

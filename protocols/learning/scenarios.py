@@ -1,0 +1,192 @@
+"""Scenarios as data: every number a run depends on, with its default, read from names, files and overrides.
+
+Plain values only. Nothing is trained and nothing is sent here.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from personalization.algorithms import FfggSettings
+from personalization.tasks import DigitsSettings
+from protocols.errors import ConfigError
+
+_TUNED: Final = DigitsSettings()
+_MAX_CONFIG_BYTES: Final = 1 << 20
+Value = int | float | bool | str
+
+
+def _in_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is an integer from {low} to {high}, not {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run is asked to do. Thresholds, bits and noise are planned from it.
+
+    Attributes:
+        scenario: Which federation.
+        seed: Data, dropouts, keys and noise of the simulation all follow from it.
+        clients: n.
+        rounds: Training rounds; one private evaluation round follows.
+        dropout: Fraction of the clients that vanish each round, at random phases.
+        corrupt_fraction: Fraction assumed to collude with the server.
+        survivor_fraction: Fraction without which nothing is opened.
+        noise: Whether clients add their shares of the noise.
+        epsilon: Against the server with the corrupt clients, training and evaluation together.
+        delta: Of that epsilon.
+        value_bits: Most bits per coordinate.
+        clip: L2 bound of one client's update.
+        server_rate: Step of the server in the first round.
+        rate_decay: By how much of itself the step falls, on a line over the rounds; in [0, 1].
+        momentum: Of the server, in [0, 1).
+        width: Features of the shared body.
+        centre: Public centre of a pixel.
+        scale: Length of the body's first weights.
+        ridge: Of the private heads.
+        folds: Of the cross-fitted heads.
+        solver: "ridge" (closed form) or "warm" (conjugate gradients from the last round's heads).
+        warm_steps: Of the warm solver.
+        local_ridge: Of the local-only arm.
+    """
+
+    scenario: str = "digits"
+    seed: int = 0
+    clients: int = 200
+    rounds: int = _TUNED.rounds
+    dropout: float = 0.1
+    corrupt_fraction: float = 1 / 3
+    survivor_fraction: float = 0.8
+    noise: bool = True
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    value_bits: int = 14
+    clip: float = _TUNED.clip
+    server_rate: float = _TUNED.server_rate
+    rate_decay: float = _TUNED.rate_decay
+    momentum: float = _TUNED.momentum
+    width: int = _TUNED.width
+    centre: float = _TUNED.centre
+    scale: float = _TUNED.scale
+    ridge: float = _TUNED.ridge
+    folds: int = _TUNED.folds
+    solver: Literal["ridge", "warm"] = "ridge"
+    warm_steps: int = 1
+    local_ridge: float = _TUNED.local_ridge
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} is a finite number, not {value}")
+        _in_range("seed", self.seed, 0, (1 << 63) - 1)
+        _in_range("clients", self.clients, 3, 10_000)
+        _in_range("rounds", self.rounds, 1, 10_000)
+        _in_range("width", self.width, 1, 4096)
+        _in_range("value_bits", self.value_bits, 6, 24)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is a fraction from 0 to below 1, not {self.dropout}")
+        if not (self.clip > 0 and self.server_rate > 0 and self.scale > 0 and self.local_ridge > 0):
+            raise ConfigError("clip, server_rate, scale and local_ridge are positive")
+        if not 0 <= self.rate_decay <= 1:
+            raise ConfigError(f"rate_decay is a fraction from 0 to 1, not {self.rate_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum is a fraction from 0 to below 1, not {self.momentum}")
+        _ = self.ffgg  # refuses what no head can be fitted with
+
+    @property
+    def tuned(self) -> DigitsSettings:
+        """The learning part, in the federation's own terms."""
+        shared = {f.name for f in fields(DigitsSettings)}
+        return DigitsSettings(**{k: v for k, v in asdict(self).items() if k in shared})
+
+    @property
+    def ffgg(self) -> FfggSettings:
+        """What each client's call needs."""
+        try:
+            return FfggSettings(
+                body=self.tuned.body,
+                ridge=self.ridge,
+                folds=self.folds,
+                solver=self.solver,
+                warm_steps=self.warm_steps,
+            )
+        except ValueError as error:
+            raise ConfigError(f"head settings: {error}") from error
+
+
+SCENARIOS: Final[Mapping[str, Settings]] = {"digits": Settings()}
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Settings:
+    """Settings from a scenario's name or a TOML file, then `key=value` overrides.
+
+    Raises:
+        ConfigError: Naming the file, the key, and what is known or expected.
+    """
+    if name in SCENARIOS:
+        settings = SCENARIOS[name]
+    elif name.endswith(".toml"):
+        settings = _from_file(Path(name))
+    else:
+        raise ConfigError(f"unknown scenario {name!r}: use {_known(SCENARIOS)}, or a file ending in .toml")
+    changes = dict(_split(override) for override in overrides)
+    return _changed(settings, changes, where="-c")
+
+
+def _from_file(path: Path) -> Settings:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: larger than any configuration")
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    for told in ("planned", "versions"):  # written for people; a run plans again
+        table.pop(told, None)
+    scenario = table.get("scenario", "digits")
+    if scenario not in SCENARIOS:
+        raise ConfigError(f"{path}: unknown scenario {scenario!r}: use {_known(SCENARIOS)}")
+    return _changed(SCENARIOS[scenario], table, where=str(path))
+
+
+def _changed(settings: Settings, changes: Mapping[str, object], *, where: str) -> Settings:
+    known = {f.name: type(getattr(settings, f.name)) for f in fields(Settings)}
+    values: dict[str, Value] = {}
+    for key, value in changes.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}: use {_known(known)}")
+        values[key] = _coerce(key, value, known[key], where)
+    try:
+        return replace(settings, **values)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _coerce(key: str, value: object, kind: type, where: str) -> Value:
+    """A value of the field's type, from TOML or from text; 1 is a fine float, 1.5 no integer."""
+    if isinstance(value, str) and kind is not str:
+        try:
+            value = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r}") from error
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or not isinstance(value, int | float | bool | str):
+        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r}")
+    return value
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"-c takes key=value, not {override!r}")
+    return key.strip(), value.strip()
+
+
+def _known(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names))

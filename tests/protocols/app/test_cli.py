@@ -1,0 +1,231 @@
+"""The command as a person uses it: a process, its exit code, and what is on disk afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.numpy
+
+from dp.ledger import Ledger
+from protocols.app import cli
+from protocols.learning import federated
+from protocols.learning.scenarios import Settings
+from protocols.simulation import Drop
+from protocols.transcript import chain_head
+
+SECAGG = [sys.executable, "-m", "protocols.app"]
+SMALL = ["-c", "clients=8", "-c", "rounds=2"]
+
+
+def _secagg(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(Path.cwd())}
+    return subprocess.run(
+        [*SECAGG, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which one small run has ended."""
+    folder = tmp_path_factory.mktemp("run")
+    done = _secagg("run", *SMALL, "--json", "--out", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_the_run_directory_holds_what_is_promised(finished: Path) -> None:
+    names = sorted(path.name for path in (finished / "out").iterdir())
+    assert names == [
+        "config.toml",
+        "ledger.sqlite",
+        "model.safetensors",
+        "report.html",
+        "summary.json",
+        "transcript.jsonl",
+    ]
+    assert not (finished / "out.partial").exists()
+
+
+def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(finished: Path) -> None:
+    summary = json.loads((finished / "stdout").read_text())
+    assert (finished / "stdout").read_text().count("\n") == 1
+    assert summary["sum_exact"] is True
+    assert set(summary["truth"]) == {"local", "global", "personalized", "personalized_without_noise"}
+    assert set(summary["released"]) == {"personalized_mean", "gain_mean"}
+    for released in summary["released"].values():
+        assert released["low"] <= released["value"] <= released["high"]
+        assert released["covers"]
+    privacy = summary["privacy"]
+    assert privacy["epsilon_server"] < privacy["epsilon_server_colluding"] <= 8
+    assert {"unit", "relation", "delta", "colluders", "epsilon_reader", "epsilon_training"} <= set(privacy)
+    assert {"wall_seconds", "client_seconds_median", "server_seconds"} <= set(summary["cost"])
+    assert {"upload_bytes_per_client_round", "bits_per_parameter"} <= set(summary["cost"])
+    assert "round 1/3 training" in (finished / "stderr").read_text()
+    written = json.loads((finished / "out" / "summary.json").read_text())
+    assert {**written, "directory": "out"} == summary
+
+
+def test_transcript_ledger_and_model_agree_with_the_summary(finished: Path) -> None:
+    summary = json.loads((finished / "out" / "summary.json").read_text())
+    lines = (finished / "out" / "transcript.jsonl").read_text().splitlines()
+    assert chain_head(lines) == summary["transcript_head"]
+    with Ledger.open(finished / "out" / "ledger.sqlite") as ledger:
+        assert len(ledger.entries()) == 3
+    tensors = safetensors.numpy.load_file(finished / "out" / "model.safetensors")
+    assert {name: t.shape for name, t in tensors.items()} == {"body.weight": (64, 16), "body.bias": (16,)}
+
+
+def test_the_written_config_reproduces_the_run_bit_for_bit(finished: Path) -> None:
+    again = _secagg("run", "out/config.toml", "--out", "again", cwd=finished)
+    assert again.returncode == 0, again.stderr
+    for name in ("model.safetensors", "transcript.jsonl", "config.toml"):
+        assert (finished / "out" / name).read_bytes() == (finished / "again" / name).read_bytes()
+    one, two = (json.loads((finished / d / "summary.json").read_text()) for d in ("out", "again"))
+    assert {k: v for k, v in one.items() if k != "cost"} == {k: v for k, v in two.items() if k != "cost"}
+
+
+def test_print_config_is_a_file_that_runs_and_plans_again(tmp_path: Path) -> None:
+    shown = _secagg("run", "-c", "clients=40", "--print-config", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "threshold = 32" in shown.stdout
+    (tmp_path / "mine.toml").write_text(shown.stdout)
+    again = _secagg("run", "mine.toml", "-c", "clients=50", "--print-config", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["planned"]["threshold"] == 40
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "nonsense"], "unknown scenario 'nonsense'"),
+        (["run", "none.toml"], "cannot be read"),
+        (["run", "-c", "cleints=3"], "unknown key 'cleints'"),
+        (["run", "-c", "clients=2"], "clients"),
+        (["run", "-c", "epsilon=0.0000001"], "epsilon"),
+        (["run", "-c", "survivor_fraction=2"], "survivor_fraction"),
+        (["run", "-c", "corrupt_fraction=0.99"], "corrupt"),
+        (["run", "-c", "dropout=0.3"], "dropout 0.3 leaves 140 of 200 clients, but 160 must stay"),
+        (["run", "--nothing"], "No such option"),
+        (["walk"], "No such command"),
+    ],
+)
+def test_mistakes_in_the_call_exit_2_and_write_nothing(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = _secagg(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    done = _secagg("run", *SMALL, "--out", "out", cwd=tmp_path)
+    assert (done.returncode, "out exists" in done.stderr) == (2, True)
+    (tmp_path / "two.partial").mkdir()
+    done = _secagg("run", *SMALL, "--out", "two", cwd=tmp_path)
+    assert (done.returncode, "two.partial exists" in done.stderr) == (2, True)
+    assert (tmp_path / "out" / "mine").read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "two.partial"]
+
+
+def test_a_round_that_fails_exits_1_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every client vanishes in the second round, whatever was planned."""
+    planned = federated.dropouts
+
+    def all_gone(settings: Settings, number: int) -> Drop:
+        return planned(settings, number) if number == 1 else dict.fromkeys(range(settings.clients), "masked")
+
+    monkeypatch.setattr(federated, "dropouts", all_gone)
+    monkeypatch.setattr(sys, "argv", ["secagg", "run", *SMALL, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "0 clients answered, 7 are needed; nothing was opened" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with Ledger.open(tmp_path / "out.partial" / "ledger.sqlite") as ledger:
+        assert len(ledger.entries()) == 1
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_is_never_passed_off_as_one(tmp_path: Path, signal_number: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(
+        [*SECAGG, "run", "-c", "clients=30", "--out", "out"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if (tmp_path / "out.partial" / "ledger.sqlite").exists():
+            break
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == (1 if signal_number == signal.SIGINT else -signal.SIGKILL)
+    if signal_number == signal.SIGINT:
+        assert "interrupted" in errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.partial" / "config.toml").exists()
+    with Ledger.open(tmp_path / "out.partial" / "ledger.sqlite") as ledger:
+        ledger.entries()
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    """A file size limit of the process stands in for the disk: the write fails in the same place."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        "from protocols.app.cli import main; sys.argv = ['secagg', 'run', *sys.argv[1:]]; main()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *SMALL, "--out", "out"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr or "ledger" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_default_directory_counts_on(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "digits-7").mkdir(parents=True)
+    (tmp_path / "runs" / "digits-mine").mkdir()
+    done = _secagg("run", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "digits-8" / "report.html").exists()
+    assert "Privacy: epsilon" in done.stdout
+    assert "digits-8/report.html" in done.stdout
+
+
+def test_help_has_examples(tmp_path: Path) -> None:
+    assert "secagg run digits -c clients=20" in _secagg("run", "--help", cwd=tmp_path).stdout
+    shown = _secagg(cwd=tmp_path)
+    assert "run" in shown.stdout + shown.stderr

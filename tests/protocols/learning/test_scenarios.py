@@ -1,0 +1,81 @@
+"""Settings from names, files and overrides; every mistake names the key and what would do."""
+
+from pathlib import Path
+
+import pytest
+
+from protocols.errors import ConfigError
+from protocols.learning.scenarios import load
+
+
+def test_overrides_take_the_type_of_their_key() -> None:
+    settings = load("digits", ["clients=20", "epsilon=4", "noise=false", "solver=warm"])
+    assert (settings.clients, settings.epsilon, settings.noise, settings.solver) == (20, 4.0, False, "warm")
+
+
+def test_a_file_changes_what_it_names_and_tables_for_people_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('scenario = "digits"\nclients = 30\n[versions]\nnumpy = "1"\n[planned]\nthreshold = 1\n')
+    assert load(str(path), ["rounds=3"]).clients == 30
+    assert load(str(path), ["rounds=3"]).rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("client=20", "unknown key 'client'"),
+        ("clients", "key=value"),
+        ("=3", "key=value"),
+        ("clients=many", "clients is of type int"),
+        ("clients=2.5", "clients is of type int"),
+        ("clients=true", "clients is of type int"),
+        ("clients=2", "clients is an integer from 3"),
+        ("clients=100000", "clients is an integer from 3"),
+        ("noise=1", "noise is of type bool"),
+        ("epsilon=nan", "epsilon is a finite number"),
+        ("clip=inf", "clip is a finite number"),
+        ("clip=-1", "clip"),
+        ("dropout=1", "dropout"),
+        ("momentum=1", "momentum"),
+        ("solver=magic", "solver"),
+        ("ridge=0", "ridge"),
+        ("folds=1", "folds"),
+        ("seed=-1", "seed"),
+        ("value_bits=99", "value_bits"),
+    ],
+)
+def test_bad_overrides(override: str, names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        load("digits", [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("clients = ", "not TOML"),
+        ("clients = 20\nclients = 30\n", "not TOML"),
+        ("cleints = 20\n", "unknown key 'cleints'"),
+        ('clients = "x"\n', "clients is of type int"),
+        ("[clients]\na = 1\n", "clients is of type int"),
+        ('scenario = "nothing"\n', "unknown scenario 'nothing'"),
+        ("x = " + "[" * 5000, "not TOML"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: str, names: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=names):
+        load(str(path))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(str(tmp_path / "none.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(str(tmp_path / "binary.toml"))
+    (tmp_path / "big.toml").write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(ConfigError, match="larger"):
+        load(str(tmp_path / "big.toml"))
+    with pytest.raises(ConfigError, match="unknown scenario 'digit'"):
+        load("digit")
