@@ -14,7 +14,7 @@ import msgspec
 from dp.clipping import Grid
 from dp.errors import DPInputError
 from dp.mechanisms import local_variance
-from dp.samplers import skellam_tail
+from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, skellam_tail
 from secagg.encoding import Encoding
 from secagg.errors import CapacityError
 from secagg.kdf import Label, digest
@@ -27,6 +27,7 @@ Protection = Literal["masks"]
 
 MAX_CLIENTS = 10_000
 MAX_LENGTH = 1 << 28
+MAX_CLIP = 1e300
 # A coordinate wraps with probability at most 2**-40 over a run of up to 2**16 rounds.
 _LOG2_WRAP_PER_ROUND = -56
 # A uniformly random sum is taken for a real one with probability at most 2**-128.
@@ -120,8 +121,8 @@ class RoundConfig:
         _require_integer("clients", clients, 3, MAX_CLIENTS)
         _require_integer("length", length, 1, MAX_LENGTH)
         _require_integer("value_bits", value_bits, 2, 44)
-        if not (isinstance(clip, int | float) and math.isfinite(clip) and clip > 0):
-            raise ConfigError(f"clip is a positive number, not {clip!r}")
+        if not (isinstance(clip, int | float) and 0 < clip <= MAX_CLIP):
+            raise ConfigError(f"clip is a positive number of at most {MAX_CLIP:g}, not {clip!r:.50}")
         if server not in ("active", "semi-honest"):
             raise ConfigError(f"server is 'active' or 'semi-honest', not {server!r}")
         if protection != "masks":
@@ -170,7 +171,7 @@ class RoundConfig:
         if self.noise is None:
             return 0.0
         try:
-            return local_variance(
+            variance = local_variance(
                 multiplier=self.noise.multiplier,
                 l2_sensitivity=self.grid.norm,
                 minimum_survivors=self.minimum_survivors,
@@ -178,6 +179,12 @@ class RoundConfig:
             )
         except (DPInputError, OverflowError) as error:
             raise ConfigError(f"noise: {error}") from error
+        if not MIN_VARIANCE <= variance <= MAX_VARIANCE:
+            raise ConfigError(
+                f"noise: each client's share would have deviation {math.sqrt(variance):.3g} grid units, and "
+                f"{math.sqrt(MIN_VARIANCE):g} to {math.sqrt(MAX_VARIANCE):g} can be drawn: change value_bits"
+            )
+        return variance
 
     def _encoding(self) -> Encoding:
         tail = 0
@@ -222,7 +229,7 @@ class RoundConfig:
             noise, _ = fields.pop("noise"), fields.pop("ring_bits")
             law = SkellamNoise(**noise) if isinstance(noise, dict) else None
             config = cls(**fields, noise=law)  # type: ignore[arg-type]
-        except (msgspec.DecodeError, KeyError, TypeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not the encoding of a round's config: {error}") from error
         if config.to_bytes() != data:
             raise ConfigError("the encoding of a round's config is not canonical")

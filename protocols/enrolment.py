@@ -83,7 +83,7 @@ def check_enrolment(data: bytes, policy: ClientPolicy, *, now: float) -> Enrolme
         # T06: keys count only when the client's own authority vouches for them.
         signed = _signed_bytes(enrolment.serial, enrolment.expires, ids, enrolment.identities)
         verify(policy.authority, enrolment.signature, signed)
-    except (msgspec.DecodeError, SignatureError, RecursionError) as error:
+    except (msgspec.DecodeError, SignatureError, RecursionError, UnicodeDecodeError) as error:
         raise PolicyRefusedError(
             Code.ENROLMENT_SIGNATURE, "the enrolment list is not signed by this client's authority"
         ) from error

@@ -79,7 +79,10 @@ def chain_head(lines: Iterable[str]) -> str:
     """
     head = digest(Label.TRANSCRIPT, TRANSCRIPT_VERSION).hex()
     for number, line in enumerate(lines):
-        record = json.loads(line)
+        try:
+            record = json.loads(line)
+        except RecursionError as error:
+            raise ValueError(f"record {number} is nested too deep") from error
         if not isinstance(record, dict) or record.get("n") != number or record.get("prev") != head:
             raise ValueError(f"record {number} does not follow the one before it")
         head = hashlib.sha256(line.rstrip("\n").encode()).hexdigest()
@@ -88,6 +91,6 @@ def chain_head(lines: Iterable[str]) -> str:
 
 def _compact(ids: tuple[int, ...]) -> list[int] | str:
     """A range when the ids are one, to keep broadcasts short."""
-    if len(ids) > 2 and ids == tuple(range(ids[0], ids[-1] + 1)):
+    if len(ids) > 2 and ids[-1] - ids[0] == len(ids) - 1:  # ids ascend
         return f"{ids[0]}-{ids[-1]}"
     return list(ids)
