@@ -18,6 +18,7 @@ from protocols.learning.scenarios import Settings
 from protocols.simulation import Drop
 from protocols.transcript import chain_head
 
+pytestmark = pytest.mark.slow  # a process each
 SECAGG = [sys.executable, "-m", "protocols.app"]
 SMALL = ["-c", "clients=8", "-c", "rounds=2"]
 
