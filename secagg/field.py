@@ -48,3 +48,19 @@ def inverse(a: Elements) -> Elements:
         raise ZeroDivisionError("zero has no inverse in GF(2**16)")
     log, exp = _tables()
     return exp[ORDER - log[a]]
+
+
+def quotient_of_products(numerator: Elements, denominators: Elements) -> Elements:
+    """The product of all of `numerator` over the product of each row of `denominators`.
+
+    Args:
+        numerator: Shape (m,), no zero.
+        denominators: Shape (n, m), no zero.
+
+    Returns:
+        Shape (n,).
+    """
+    log, exp = _tables()
+    power = int(log[numerator].sum(dtype=np.int64)) - log[denominators].sum(axis=1, dtype=np.int64)
+    quotient: Elements = exp[power % ORDER]
+    return quotient

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DomainError, ShareError
-from .field import Elements, inverse, multiply
+from .field import Elements, inverse, multiply, quotient_of_products
 from .kdf import Label, digest
 from .secret import SecretBytes
 
@@ -131,11 +131,8 @@ def _subspace_value(step: int) -> np.uint16:
 
 @lru_cache(maxsize=64)
 def _weights_at_zero(indices: tuple[int, ...]) -> Elements:
-    """Lagrange weights: the product over j of x_j / (x_j - x_i) for each i."""
+    """Lagrange weights: the product over j != i of x_j / (x_j - x_i) for each i."""
     points: NDArray[np.uint16] = np.array(indices, np.uint16)
-    weights = np.ones(len(points), np.uint16)
-    for j, point in enumerate(points):
-        difference = points ^ point
-        difference[j] = point  # the factor x_j / x_j of j's own weight is one
-        weights = multiply(weights, multiply(point[None], inverse(difference)))
-    return weights
+    differences = points[:, None] ^ points[None, :]
+    np.fill_diagonal(differences, points)  # x_i / x_i in place of the factor that is left out
+    return quotient_of_products(points, differences)
