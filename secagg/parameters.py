@@ -145,8 +145,8 @@ def choose(
         server: The adversary.
         sigma: Bits of privacy; 80 where the server can grind the graph's seed.
         eta: Bits of correctness.
-        reproduce_published: Round counts down, leave out one's own share and E4, use no complete graph.
-            For comparison with published tables only.
+        reproduce_published: For comparison with published tables only: counts rounded down, holders
+            without oneself, no E4, no complete graph.
 
     Raises:
         DomainError: If an argument is outside its domain.
@@ -167,9 +167,7 @@ def choose(
         threshold=2,
         proof=(),
     )
-    found = _sparsest(blank) if reproduce_published or clients >= COMPLETE_BELOW else None
-    if found is None:
-        found = _complete(blank)
+    found = _graph(blank)
     proof = _bounds(found)
     _refuse_failing(proof)
     return replace(found, proof=proof)
@@ -235,13 +233,22 @@ def _same(one: Bound, other: Bound) -> bool:
     )
 
 
+def _graph(blank: Parameters) -> Parameters:
+    """The sparsest graph, or the complete one where there is none or the cohort is small."""
+    if not blank.published and blank.clients < COMPLETE_BELOW:
+        return _complete(blank)
+    found = _sparsest(blank)
+    if found is None and blank.published:
+        raise InfeasibleError("degree", f"none below {blank.clients - 1} keeps E1, E2 and E3 together")
+    return _complete(blank) if found is None else found
+
+
 def _sparsest(blank: Parameters) -> Parameters | None:
-    """The first even degree below n - 1 with a threshold; None, or in published mode the last tried.
+    """The first even degree below n - 1 with a threshold that keeps every bound.
 
     The least threshold that keeps E1 and E4 never falls as the degree grows, and E3 prefers it low.
     """
     threshold = 2
-    candidate = None
     for degree in range(2, blank.clients - 1, 2):
         candidate = replace(blank, degree=degree, threshold=threshold)
         while not (secret := _keeps_secrets(candidate)) and threshold < degree:
@@ -249,7 +256,7 @@ def _sparsest(blank: Parameters) -> Parameters | None:
             candidate = replace(candidate, threshold=threshold)
         if secret and _correctness(candidate) <= -blank.eta and _connectivity(candidate) <= -blank.sigma - 1:
             return candidate
-    return candidate if blank.published else None
+    return None
 
 
 def _complete(blank: Parameters) -> Parameters:
