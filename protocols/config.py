@@ -241,6 +241,13 @@ class RoundConfig:
         return digest(Label.CONFIG, self.to_bytes())
 
 
+def whole_part(fraction: float, clients: int) -> int:
+    """ceil(fraction * clients), taking 0.1 for a tenth and 0.333... for a third."""
+    exact = Fraction(fraction)
+    meant = exact.limit_denominator(1000)
+    return math.ceil((meant if abs(meant - exact) < 1e-12 else exact) * clients)
+
+
 def smallest_threshold(*, clients: int, corrupt: int, server: ServerModel) -> int:
     """The least t with 2t > n + c (active server, Bonawitz et al. 2017, section 6.2) or t > c."""
     return (clients + corrupt) // 2 + 1 if server == "active" else corrupt + 1
@@ -274,7 +281,7 @@ class ClientPolicy:
 
     def corrupt(self, clients: int) -> int:
         """Corrupt clients assumed among `clients`: at least one."""
-        return max(1, math.ceil(Fraction(self.corrupt_fraction).limit_denominator(10**6) * clients))
+        return max(1, whole_part(self.corrupt_fraction, clients))
 
     def check(self, config: RoundConfig) -> None:
         """Refuse a config that is weaker than this policy.

@@ -4,17 +4,15 @@ Every number a session needs follows from the cohort, the assumed corruption and
 changing one plans the others again. No state, no I/O.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from dp.errors import CalibrationError, DPError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
 from dp.metrics import MeanMetric, metrics_clip
 from dp.planning import PlannedRelease, calibrate_multiplier
 
-from .config import RoundConfig, SkellamNoise, smallest_threshold
+from .config import RoundConfig, SkellamNoise, smallest_threshold, whole_part
 from .errors import ConfigError
 
 _EVALUATION_BITS = 12
@@ -75,9 +73,9 @@ def plan_session(wish: Wish) -> SessionPlan:
         raise ConfigError(
             f"clients is at least 3, not {wish.clients}: a sum of two tells each about the other"
         )
-    corrupt = max(1, _part(wish.corrupt_fraction, wish.clients))
+    corrupt = max(1, whole_part(wish.corrupt_fraction, wish.clients))
     rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
-    threshold = max(rule, _part(wish.survivor_fraction, wish.clients))
+    threshold = max(rule, whole_part(wish.survivor_fraction, wish.clients))
     bits, noise = wish.value_bits, None
     while wish.epsilon is not None and noise is None:
         try:
@@ -143,8 +141,3 @@ def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> 
 
 def _norm(bits: int) -> int:
     return (1 << (bits - 1)) - 1
-
-
-def _part(fraction: float, clients: int) -> int:
-    """ceil(fraction * clients), exactly, for fractions people write down."""
-    return math.ceil(Fraction(fraction).limit_denominator(10**6) * clients)

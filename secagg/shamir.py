@@ -48,8 +48,12 @@ def split(secret: SecretBytes, *, threshold: int, holders: int, coefficients: Se
     """
     if not 1 <= threshold <= holders <= MAX_HOLDERS:
         raise DomainError(f"a threshold of {threshold} among {holders} holders is impossible")
-    if len(secret) % WORD_BYTES or len(coefficients) != coefficient_bytes(len(secret), threshold=threshold):
-        raise DomainError("a secret is whole 16-bit words, with threshold - 1 coefficients a word")
+    if (
+        not len(secret)
+        or len(secret) % WORD_BYTES
+        or len(coefficients) != coefficient_bytes(len(secret), threshold=threshold)
+    ):
+        raise DomainError("a secret is some whole 16-bit words, with threshold - 1 coefficients a word")
     levels = holders.bit_length()
     values = np.zeros((1 << levels, len(secret) // WORD_BYTES), np.uint16)
     polynomial = np.frombuffer(secret.reveal() + coefficients.reveal(), "<u2")

@@ -1,0 +1,318 @@
+"""What tests share: recordings of honest sessions, and a table of real clients whose server is the test.
+
+A `Table` never reaches into an honest client. What it reads is what a server sees; only `Table.corrupt` opens
+the state of clients that a test declares corrupt.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from protocols import messages as m
+from protocols import wire
+from protocols.client_session import ClientSession
+from protocols.config import ClientPolicy, RoundConfig
+from protocols.context import SERVER, ClientId, RoundContext
+from protocols.enrolment import enrol
+from protocols.errors import ProtocolError
+from protocols.outputs import Aborted, NeedInput, Output, Send
+from protocols.server_session import ServerSession
+from protocols.task import sign_task
+from secagg.keys import SigningKey
+from secagg.ring import Words
+from secagg.secret import SecretBytes
+
+Body = TypeVar("Body", bound=m.Body)
+
+
+def secret(*purpose: object) -> SecretBytes:
+    """32 bytes for a test, from its name."""
+    return SecretBytes(hashlib.sha256(repr(purpose).encode()).digest())
+
+
+def signing_key(*purpose: object) -> SigningKey:
+    """A key for a test, from its name."""
+    return SigningKey.from_seed(secret(*purpose))
+
+
+def vectors_for(config: RoundConfig, ids: Sequence[int], *, salt: int = 0) -> dict[int, Words]:
+    """Random ring vectors of integers within the encoding's bound."""
+    bound = config.encoding.bound
+    return {
+        i: config.encoding.encode(
+            np.random.default_rng([salt, i]).integers(
+                -bound, bound, config.length, dtype=np.int64, endpoint=True
+            )
+        )
+        for i in ids
+    }
+
+
+def exact_sum(config: RoundConfig, vectors: Mapping[int, Words], survivors: Sequence[int]) -> list[int]:
+    """The integer sum, in Python integers."""
+    rows = [config.ring.centre(vectors[u]).tolist() for u in survivors]
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def body_of(data: bytes, kind: type[Body]) -> Body:
+    """The body of one recorded message."""
+    return wire.decode_body(wire.decode_envelope(data), kind)
+
+
+def kind_of(data: bytes) -> str:
+    """The kind of one recorded message."""
+    return wire.decode_envelope(data).kind
+
+
+@dataclass
+class Recording:
+    """Everything that crossed between real clients and a real server, in order."""
+
+    to_server: list[tuple[int, bytes]] = field(default_factory=list)
+    to_clients: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def sent(self, kind: str, round_number: int) -> dict[int, bytes]:
+        """A round's client messages of one kind, by sender."""
+        found = {}
+        for sender, data in self.to_server:
+            envelope = wire.decode_envelope(data)
+            if envelope.kind == kind and envelope.round == round_number:
+                found[sender] = data
+        return found
+
+    def received(self, kind: str, round_number: int) -> dict[int, bytes]:
+        """A round's server messages of one kind, by receiver."""
+        found = {}
+        for receiver, data in self.to_clients:
+            envelope = wire.decode_envelope(data)
+            if envelope.kind == kind and envelope.round == round_number:
+                found[receiver] = data
+        return found
+
+
+@contextmanager
+def recording() -> Iterator[Recording]:
+    """Record all sessions inside the block."""
+    record = Recording()
+    server_receive, client_receive = ServerSession.receive, ClientSession.receive
+
+    def on_server(self: ServerSession, sender: ClientId, data: bytes, now: float) -> list[Output]:
+        record.to_server.append((sender, data))
+        return server_receive(self, sender, data, now)
+
+    def on_client(self: ClientSession, data: bytes, now: float) -> list[Output]:
+        record.to_clients.append((self._me, data))
+        return client_receive(self, data, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerSession, "receive", on_server)
+        patch.setattr(ClientSession, "receive", on_client)
+        yield record
+
+
+def keep(_: ClientId, message: Body) -> Body:
+    """An honest hook."""
+    return message
+
+
+def nobody(_: ClientId) -> tuple[ClientId, ...]:
+    """No one dropped."""
+    return ()
+
+
+@dataclass(kw_only=True)
+class Lies:
+    """What a server tells each client instead of the truth; the defaults are honest."""
+
+    model: Callable[[ClientId], bytes] = lambda _: b"model"
+    roster: Callable[[ClientId, m.Roster], m.Roster] = keep
+    deal: Callable[[ClientId, m.Deal], m.Deal] = keep
+    dropped: Callable[[ClientId], tuple[ClientId, ...]] = nobody
+    tags: Callable[[ClientId, m.Tags], m.Tags] = keep
+    forged_tags: Callable[[ClientId, ClientId], bytes | None] = lambda sender, receiver: None
+
+
+@dataclass
+class View:
+    """What the server of one round saw, by client."""
+
+    context: RoundContext
+    mask_keys: dict[ClientId, bytes] = field(default_factory=dict)
+    shares: dict[ClientId, m.Shares] = field(default_factory=dict)
+    masked: dict[ClientId, Words] = field(default_factory=dict)
+    consistency: dict[ClientId, m.Consistency] = field(default_factory=dict)
+    answers: dict[ClientId, m.Answer] = field(default_factory=dict)
+    dropped: dict[ClientId, tuple[ClientId, ...]] = field(default_factory=dict)
+    errors: dict[ClientId, ProtocolError] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> dict[ClientId, str]:
+        """Error codes by client."""
+        return {v: str(error.code) for v, error in self.errors.items()}
+
+
+class Table:
+    """Real client sessions, seated; the test plays the server.
+
+    Args:
+        config: The round's config.
+        session: Distinguishes sessions.
+        forged: Clients the server invented: they sign with keys that are not those enrolled.
+    """
+
+    def __init__(self, config: RoundConfig, *, session: int = 0, forged: Sequence[int] = ()) -> None:
+        self.config, self.ids = config, [ClientId(i) for i in range(config.clients)]
+        authority, operator = signing_key("authority"), signing_key("operator")
+        self.identities = {v: signing_key("identity", v) for v in self.ids}
+        self.enrolment = enrol(
+            authority, {v: k.public for v, k in self.identities.items()}, serial=1, expires=1 << 40
+        )
+        for v in forged:
+            fake = signing_key("forged", v)
+            self.identities[v] = SigningKey(self.identities[v].public, fake._private, fake._seed)
+        task = sign_task(operator, config)
+        self.policy = ClientPolicy(
+            authority=authority.public,
+            operator=operator.public,
+            corrupt_fraction=config.corrupt / config.clients,
+        )
+        self.base = RoundContext(
+            hashlib.sha256(b"session %d" % session).digest()[:16],
+            0,
+            task.session_hash(self.enrolment.to_bytes()),
+        )
+        self.clients = {
+            v: ClientSession(
+                me=v,
+                identity=self.identities[v],
+                policy=self.policy,
+                entropy=secret("entropy", session, v),
+            )
+            for v in self.ids
+        }
+        self.seen: list[bytes] = []  # every byte string that reached the server
+        self.rounds = 0
+        configs = (config.to_bytes(),)
+        invitation = m.Invitation(configs, task.signature, self.enrolment.to_bytes())
+        self.joins = {}
+        for v in self.ids:
+            data = self.data(self.say(v, self.base, invitation))
+            assert data is not None
+            self.joins[v] = wire.decode_envelope(data)
+
+    def cohort(self) -> m.Cohort:
+        """The honest cohort message."""
+        return m.Cohort(
+            tuple(m.Member(v, body_of_join(e).channel_key, e.signature) for v, e in self.joins.items())
+        )
+
+    def seat(self, change: Callable[[ClientId, m.Cohort], m.Cohort] = keep) -> dict[ClientId, list[Output]]:
+        """Send the cohort to everyone."""
+        return {v: self.say(v, self.base, change(v, self.cohort())) for v in self.ids}
+
+    def say(self, client: ClientId, context: RoundContext, message: m.Body) -> list[Output]:
+        """One server message to one client."""
+        data = wire.encode_message(context, SERVER, message, None)
+        return self.keep(self.clients[client].receive(data, 0.0))
+
+    def keep(self, outputs: list[Output]) -> list[Output]:
+        """Note what a client sent."""
+        self.seen += [output.data for output in outputs if isinstance(output, Send)]
+        return outputs
+
+    @staticmethod
+    def data(outputs: Sequence[Output]) -> bytes | None:
+        """The one message among outputs that is not an abort."""
+        sent = [o.data for o in outputs if isinstance(o, Send) and kind_of(o.data) != "client-abort"]
+        assert len(sent) <= 1
+        return sent[0] if sent else None
+
+    def next_context(self) -> RoundContext:
+        """The public context of the next round."""
+        self.rounds += 1
+        return RoundContext(self.base.session, self.rounds, self.config.hash)
+
+    def round(self, vectors: Mapping[int, Words], lies: Lies | None = None) -> View:
+        """One whole round under a server that tells these lies and forwards the rest honestly."""
+        lies = Lies() if lies is None else lies
+        view = View(self.next_context())
+        self.ask(view, view.mask_keys, {v: m.RoundOpen(lies.model(v)) for v in self.ids}, m.MaskKey)
+        view.mask_keys = {v: key.mask_key for v, key in view.mask_keys.items()}
+        roster = m.Roster(tuple(view.mask_keys), tuple(view.mask_keys.values()))
+        self.ask(view, view.shares, {v: lies.roster(v, roster) for v in view.mask_keys}, m.Shares)
+        for v in list(view.shares):
+            outputs = self.say(v, view.context, lies.deal(v, self.deal(view, v)))
+            self.note(view, v, outputs)
+            if any(isinstance(output, NeedInput) for output in outputs):
+                data = self.data(self.keep(self.clients[v].submit(vectors[v], 0.0)))
+                assert data is not None
+                packed = body_of(data, m.Masked).vector
+                view.masked[v] = self.config.ring.unpack(packed, self.config.length)
+        self.finish(view, lies)
+        return view
+
+    def finish(self, view: View, lies: Lies) -> None:
+        """From the survivor sets to the answers."""
+        view.dropped = {v: lies.dropped(v) for v in view.masked}
+        self.ask(view, view.consistency, {v: m.Survivors(d) for v, d in view.dropped.items()}, m.Consistency)
+        tags = {v: lies.tags(v, self.tags(view, v, lies)) for v in view.consistency}
+        self.ask(view, view.answers, tags, m.Answer)
+
+    def ask(self, view: View, into: dict, told: Mapping[ClientId, m.Body], kind: type[m.Body]) -> None:
+        """Say something to some clients and keep what they answer."""
+        for v, message in told.items():
+            outputs = self.say(v, view.context, message)
+            self.note(view, v, outputs)
+            data = self.data(outputs)
+            if data is not None:
+                into[v] = body_of(data, kind)
+
+    def note(self, view: View, client: ClientId, outputs: Sequence[Output]) -> None:
+        """Keep the error of a client that left."""
+        for output in outputs:
+            if isinstance(output, Aborted):
+                view.errors[client] = output.error
+
+    def deal(self, view: View, receiver: ClientId) -> m.Deal:
+        """The honest deal: what the others sent to the receiver."""
+        roster, sharing = list(view.mask_keys), tuple(view.shares)
+        dealers = [v for v in sharing if v != receiver]
+        at = roster.index(receiver)
+        return m.Deal(
+            sharing,
+            tuple(view.shares[v].records[at - (v < receiver)] for v in dealers),
+            tuple(view.shares[v].self_commitments[at] for v in dealers),
+            tuple(view.shares[v].key_commitments[at] for v in dealers),
+        )
+
+    def tags(self, view: View, receiver: ClientId, lies: Lies) -> m.Tags:
+        """Tags of everyone in the receiver's U3 that tagged it, whatever set they tagged it under."""
+        u3 = [v for v in view.shares if v not in view.dropped[receiver] and v != receiver]
+        found = {}
+        for v in u3:
+            forged = lies.forged_tags(v, receiver)
+            theirs = [w for w in view.shares if w not in view.dropped.get(v, ()) and w != v]
+            if forged is not None:
+                found[v] = forged
+            elif v in view.consistency and receiver in theirs:
+                found[v] = view.consistency[v].tags[theirs.index(receiver)]
+        return m.Tags(tuple(found), tuple(found.values()))
+
+    def corrupt(self, client: ClientId) -> ClientSession:
+        """A client that the test declares corrupt, state and all."""
+        return self.clients[client]
+
+
+def body_of_join(envelope: wire.Envelope) -> m.Join:
+    """The join inside an envelope."""
+    return wire.decode_body(envelope, m.Join)
+
+
+def with_model(context: RoundContext, model_digest: bytes) -> RoundContext:
+    """A round's context as a client with that model has it before the roster."""
+    return replace(context, model_digest=model_digest)
