@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov examples accuracy clean
+.PHONY: help install run test check fix cov examples accuracy tune clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ examples: install  ## run every example
 
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py
+
+tune: install  ## how the learning settings were chosen, on validation splits (about half an hour)
+	$(BIN)/python benchmarks/tune.py
 
 clean:  ## remove the environment and what the tools left
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info .coverage

@@ -69,9 +69,9 @@ class NamedEpsilons:
     def describe(self) -> str:
         """One line that names adversary, unit, relation and delta; epsilons are rounded up."""
         return (
-            f"epsilon {_shown(self.server)} against the server alone, "
-            f"{_shown(self.server_colluding)} against the server with {self.colluders} colluding clients, "
-            f"{_shown(self.reader)} against a reader of the released model "
+            f"epsilon {shown(self.server)} against the server alone, "
+            f"{shown(self.server_colluding)} against the server with {self.colluders} colluding clients, "
+            f"{shown(self.reader)} against a reader of the released model "
             f"(per {self.unit}, {self.relation} neighbours, delta {self.delta:g})"
         )
 
@@ -288,5 +288,6 @@ def _in_domain(epsilon: float) -> float:
     return epsilon
 
 
-def _shown(epsilon: float) -> str:
+def shown(epsilon: float) -> str:
+    """An epsilon for people: rounded up, or "none" where no guarantee exists."""
     return "none" if math.isinf(epsilon) else f"{math.ceil(epsilon * 1000) / 1000:.3f}"

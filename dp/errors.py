@@ -17,5 +17,9 @@ class CalibrationError(DPError, ValueError):
     """No parameters satisfy the request; the message names the bound that failed."""
 
 
+class NoiseRangeError(CalibrationError):
+    """The noise that is needed is wider than the sampler draws: a coarser grid needs fewer units of it."""
+
+
 class LedgerError(DPError):
     """The privacy ledger is broken, cannot be written, or already holds this event. Release nothing."""

@@ -22,7 +22,7 @@ from dp.errors import DPInputError
 _NORMAL_97_5 = 1.959963984540054
 """Two-sided 95 % quantile of the normal law, in deviations."""
 
-Coverage: TypeAlias = Literal["this cohort: noise and rounding"]
+Coverage: TypeAlias = Literal["the clients in this sum: noise and rounding"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Released:
     value: float
     low: float
     high: float
-    covers: Coverage = "this cohort: noise and rounding"
+    covers: Coverage = "the clients in this sum: noise and rounding"
 
 
 def metrics_clip(metrics: Sequence[MeanMetric]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dp.accounting import MAX_EPSILON, composed_epsilon
-from dp.errors import CalibrationError, DPInputError
+from dp.errors import CalibrationError, DPInputError, NoiseRangeError
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, sampler_distance
 
 MAX_MULTIPLIER = 2.0**20
@@ -102,7 +102,7 @@ def _check_request(*, epsilon: float, delta: float, distance: float, releases: i
 
 def _check_share(variance: float) -> None:
     if variance > MAX_VARIANCE:
-        raise CalibrationError(
+        raise NoiseRangeError(
             f"bound 'deviation of one share <= {math.sqrt(MAX_VARIANCE):.0f} grid units' failed: "
             f"{math.sqrt(variance):.0f} are needed; use fewer bits per value"
         )

@@ -7,6 +7,7 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 import math
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from numbers import Real
 from typing import Literal
 
 import msgspec
@@ -27,7 +28,7 @@ Protection = Literal["masks"]
 
 MAX_CLIENTS = 10_000
 MAX_LENGTH = 1 << 28
-MAX_CLIP = 1e300
+MAX_REAL = 1e300
 # A coordinate wraps with probability at most 2**-40 over a run of up to 2**16 rounds.
 _LOG2_WRAP_PER_ROUND = -56
 # A uniformly random sum is taken for a real one with probability at most 2**-128.
@@ -56,9 +57,7 @@ class SkellamNoise:
     multiplier: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.multiplier) and self.multiplier > 0):
-            raise ConfigError(f"a noise multiplier is a positive number, not {self.multiplier}")
-        object.__setattr__(self, "multiplier", float(self.multiplier))
+        object.__setattr__(self, "multiplier", _positive("a noise multiplier", self.multiplier))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -121,8 +120,9 @@ class RoundConfig:
         _require_integer("clients", clients, 3, MAX_CLIENTS)
         _require_integer("length", length, 1, MAX_LENGTH)
         _require_integer("value_bits", value_bits, 2, 44)
-        if not (isinstance(clip, int | float) and 0 < clip <= MAX_CLIP):
-            raise ConfigError(f"clip is a positive number of at most {MAX_CLIP:g}, not {clip!r:.50}")
+        clip = _positive("clip", clip)
+        if not isinstance(noise, SkellamNoise | None):
+            raise ConfigError(f"noise is SkellamNoise(multiplier=...) or None, not {noise!r:.50}")
         if server not in ("active", "semi-honest"):
             raise ConfigError(f"server is 'active' or 'semi-honest', not {server!r}")
         if protection != "masks":
@@ -147,7 +147,7 @@ class RoundConfig:
                 f"minimum_survivors {minimum_survivors} with {corrupt} corrupt clients could open a single "
                 f"honest update: at least {corrupt + 2} are needed"
             )
-        values = {**locals(), "clip": float(clip)}
+        values = locals()
         for name in _FIELDS:
             object.__setattr__(self, name, values[name])
         object.__setattr__(self, "local_variance", self._local_variance())
@@ -311,6 +311,12 @@ class ClientPolicy:
                 Code.NOISE_POLICY,
                 f"noise multiplier {multiplier} is below this client's {self.minimum_noise_multiplier}",
             )
+
+
+def _positive(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= MAX_REAL:
+        raise ConfigError(f"{name} is a positive number of at most {MAX_REAL:g}, not {value!r:.50}")
+    return float(value)
 
 
 def _require_integer(name: str, value: int, low: int, high: int) -> None:

@@ -1,13 +1,13 @@
 """Adding masks on several cores. The only place of the project that owns threads.
 
 The columns of a vector are split, never its masks: each thread seeks in every keystream and writes to
-a range of its own, so the result does not depend on how many there are. It is faster because
-`cryptography` 50 and NumPy let go of the interpreter lock while they work; where they do not, it is as
-fast as one thread. No pool outlives a call.
+a range of its own, so the result does not depend on how many there are. No pool outlives a call.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from cryptography import __version__ as cryptography_version
 
 from secagg.masks import Mask, apply_masks
 from secagg.prg import BLOCK_BYTES
@@ -15,8 +15,12 @@ from secagg.ring import Ring, Words
 
 from .errors import InputError
 
-_MIN_RANGE_BYTES = 1 << 16
-_MIN_STREAM_BYTES = 1 << 21
+# From 50 on the keystream is made without the interpreter lock; before, two threads took longer than one.
+_LOCK_IS_RELEASED = int(cryptography_version.partition(".")[0]) >= 50
+# Measured: with less than this for each thread, starting threads and building every cipher context once
+# more costs what they gain.
+_MIN_RANGE_BYTES = 1 << 17
+_MIN_STREAM_BYTES = 1 << 22
 
 
 def apply_masks_threaded(vector: Words, masks: Sequence[Mask], *, ring: Ring, threads: int) -> None:
@@ -26,14 +30,16 @@ def apply_masks_threaded(vector: Words, masks: Sequence[Mask], *, ring: Ring, th
         vector: The full vector, contiguous, the ring's dtype; written in place.
         masks: The masks.
         ring: Decides the word width.
-        threads: At least 1. A vector too small to be worth splitting takes fewer.
+        threads: At least 1. Fewer are started where more would not be faster: for small vectors, and
+            with releases of `cryptography` that keep the interpreter lock.
 
     Raises:
         InputError: If there is no thread.
     """
     if threads < 1:
         raise InputError(f"masks are applied by at least one thread, not {threads}")
-    ranges = _ranges(len(vector), len(masks), width=ring.dtype.itemsize, threads=threads)
+    useful = threads if _LOCK_IS_RELEASED else 1
+    ranges = _ranges(len(vector), len(masks), width=ring.dtype.itemsize, threads=useful)
     if len(ranges) == 1:
         apply_masks(vector, masks, ring=ring)
         return

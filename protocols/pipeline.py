@@ -84,6 +84,8 @@ def as_seed(seed: SecretBytes | bytes | int) -> SecretBytes:
         InputError: If bytes are fewer than 32, or an integer is not in [0, 2**64).
     """
     raw = seed.reveal() if isinstance(seed, SecretBytes) else seed
+    if isinstance(raw, bool) or not isinstance(raw, bytes | int):
+        raise InputError(f"a seed is bytes or an integer, not {type(raw).__name__}")
     if len(raw) < KEY_BYTES if isinstance(raw, bytes) else not 0 <= raw < 1 << 64:
         raise InputError(f"a seed is {KEY_BYTES} secret bytes, or for simulations an integer below 2**64")
     return extract(SecretBytes(encode(raw)), salt=b"")

@@ -7,7 +7,7 @@ changing one plans the others again. No state, no I/O.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dp.errors import CalibrationError, DPError
+from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
 from dp.metrics import MeanMetric, metrics_clip
 from dp.planning import PlannedRelease, calibrate_multiplier
@@ -68,21 +68,27 @@ def plan_session(wish: Wish) -> SessionPlan:
         ConfigError: Naming what cannot be met and what would change it.
     """
     if not 0 < wish.corrupt_fraction < 1 or not 0 < wish.survivor_fraction <= 1:
-        raise ConfigError("corrupt_fraction is between 0 and 1, survivor_fraction at most 1")
+        raise ConfigError(
+            f"corrupt_fraction is between 0 and 1, not {wish.corrupt_fraction}, and survivor_fraction "
+            f"above 0 and at most 1, not {wish.survivor_fraction}"
+        )
     if wish.clients < 3:
         raise ConfigError(
             f"clients is at least 3, not {wish.clients}: a sum of two tells each about the other"
         )
     corrupt = max(1, whole_part(wish.corrupt_fraction, wish.clients))
+    if corrupt > wish.clients - 2:
+        raise ConfigError(
+            f"corrupt_fraction {wish.corrupt_fraction} leaves fewer than two honest of {wish.clients} clients"
+        )
     rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
     threshold = max(rule, whole_part(wish.survivor_fraction, wish.clients))
     bits, noise = wish.value_bits, None
     while wish.epsilon is not None and noise is None:
         try:
             noise = _noise(wish, bits=bits, minimum_survivors=threshold, colluders=corrupt)
-        except CalibrationError as error:
-            # A share wider than the sampler's range: a coarser grid carries the same noise in fewer units.
-            if "use fewer bits" not in str(error) or bits <= _FEWEST_BITS:
+        except NoiseRangeError as error:
+            if bits <= _FEWEST_BITS:
                 raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
             bits -= 1
         except DPError as error:

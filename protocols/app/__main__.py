@@ -1,5 +1,21 @@
-"""`python -m protocols.app` is the `secagg` command."""
+"""Entry point of the `secagg` command, and of `python -m protocols.app`.
 
-from .cli import main
+Small, so that an interruption while the libraries load is told like any other.
+"""
 
-main()
+import sys
+
+
+def main() -> None:
+    """Load the command line and run it."""
+    try:
+        from .cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("secagg: interrupted; nothing was run\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,10 @@
 """The command line. Exit 0 when it worked, 1 when a run or a check failed, 2 for a mistake in the call."""
 
+import errno
+import io
 import json
+import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dp.accounting import shown
 from dp.errors import DPError
+from personalization.errors import PersonalizationError
 from protocols.errors import ConfigError, LocalError, ProtocolError
 
 app = typer.Typer(
@@ -22,7 +28,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Private aggregation for federated learning: masked sums, distributed noise, private heads.",
 )
-_out, _err = Console(), Console(stderr=True)
+
+
+class _Console(Console):
+    """Rich ends the process on a closed pipe without a word; this one lets it be told."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+_out, _err = _Console(), Console(stderr=True)
 
 _RUN_HELP = """Run a scenario end to end and write its report.
 
@@ -71,23 +86,29 @@ def run_command(
         settings = load(scenario, change or ())
         if print_config:
             text = run.config_text(settings)
-            sys.stdout.write(_as_json(text) if as_json else text)
+            with _printing("nothing was run"):
+                sys.stdout.write(_as_json(text) if as_json else text)
+                sys.stdout.flush()
             return
-        directory = out if out is not None else run.default_directory(settings)
-        with _interruptible(directory), _progress(settings.rounds + 1) as progress:
-            summary = run.run(settings, directory, on_phase=progress.phase, on_round=progress.round)
-        if as_json:
-            sys.stdout.write(json.dumps({**summary, "directory": str(directory)}) + "\n")
-        else:
-            _print_summary(summary, directory)
+        _warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
+        with _leaving_partial() as claimed, _progress(settings.rounds + 1) as progress:
+            summary = run.run(
+                settings, out, on_claim=claimed.append, on_phase=progress.phase, on_round=progress.round
+            )
+        with _printing(f"the run is complete in {summary['directory']}"):
+            if as_json:
+                sys.stdout.write(json.dumps(summary) + "\n")
+            else:
+                _print_summary(summary)
+            sys.stdout.flush()
 
 
 class _Progress:
     """A live line on a terminal, a plain line per round elsewhere."""
 
     def __init__(self, rounds: int) -> None:
-        self._rounds, self._live = rounds, _err.is_terminal
-        self._epsilon = "-"
+        self._rounds, self._live = rounds, _err.is_terminal and not _err.is_dumb_terminal
+        self._named = False
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -108,16 +129,20 @@ class _Progress:
 
     def round(self, row: Any) -> None:
         """A round has ended."""
-        spent = f"{row.epsilons.server_colluding:.2f}" if row.epsilons is not None else "none"
+        if row.epsilons is not None and not self._named:
+            self._named = True
+            _say(
+                f"epsilon is against the server with {row.epsilons.colluders} colluding clients, per "
+                f"{row.epsilons.unit}, {row.epsilons.relation} neighbours, delta {row.epsilons.delta:g}"
+            )
+        spent = shown(row.epsilons.server_colluding) if row.epsilons is not None else "none: no noise"
         self._last = f"survivors {row.survivors}  epsilon so far {spent}"
         self._bar.update(self._task, advance=1)
         if not self._live:
             accuracy = row.truth["personalized"]
-            _err.print(
+            _say(
                 f"round {row.round}/{self._rounds} {row.purpose}: {self._last}, "
-                f"simulated accuracy {accuracy:.1%}",
-                highlight=False,
-                soft_wrap=True,
+                f"simulated accuracy {accuracy:.1%}"
             )
 
 
@@ -128,11 +153,11 @@ def _progress(rounds: int) -> Iterator[_Progress]:
         yield progress
 
 
-def _print_summary(summary: dict[str, Any], directory: Path) -> None:
+def _print_summary(summary: dict[str, Any]) -> None:
     truth, released, privacy = summary["truth"], summary["released"], summary["privacy"]
     table = Table(title=f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds")
     table.add_column("model")
-    table.add_column("held-out accuracy", justify="right")
+    table.add_column("held-out accuracy [95 % interval]", justify="right")
     table.add_column("known to", overflow="fold")
     for name, label in (
         ("local", "each client alone"),
@@ -153,7 +178,8 @@ def _print_summary(summary: dict[str, Any], directory: Path) -> None:
         f"Privacy: {privacy['statement']}.",
         f"Every opened sum {exact} the integer sum of the accepted vectors; at least "
         f"{summary['survivors_min']} of {summary['clients']} clients survived each round.",
-        f"Report: {directory / 'report.html'}",
+        f"Intervals cover the mean of {released['gain_mean']['covers']}.",
+        f"Report: {summary['directory']}/report.html",
     )
     for line in lines:
         _out.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -165,38 +191,77 @@ def _as_json(toml: str) -> str:
     return json.dumps(tomllib.loads(toml)) + "\n"
 
 
+def _say(line: str) -> None:
+    _err.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _warn(epsilon: float, delta: float, clients: int) -> None:
+    """Say when the settings promise little; running them is the caller's choice."""
+    if epsilon > 10:
+        what = f"epsilon {epsilon:g} bounds" if epsilon < math.inf else "without noise nothing bounds"
+        _say(f"warning: {what} {'little of ' if epsilon < math.inf else ''}what a sum tells about a client")
+    if epsilon < math.inf and delta > 1 / (10 * clients):
+        _say(f"warning: delta {delta:g} is above 1 / (10 clients) = {1 / (10 * clients):g}")
+
+
 @contextmanager
-def _interruptible(directory: Path) -> Iterator[None]:
+def _leaving_partial() -> Iterator[list[Path]]:
+    """Whatever ends a run early, say where its beginnings are."""
+    claimed: list[Path] = []
+    try:
+        yield claimed
+    except KeyboardInterrupt:
+        _fail(f"interrupted{_where(claimed)}", 1)
+    except ConfigError as error:
+        _fail(f"{error}{_where(claimed)}", 1 if claimed else 2)
+    except (ProtocolError, LocalError, DPError, PersonalizationError) as error:
+        _fail(f"{error}{_where(claimed)}", 1)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        _fail(f"{named}{error.strerror or error}{_where(claimed)}", 1)
+
+
+def _where(claimed: list[Path]) -> str:
+    if not claimed:
+        return ""
+    return f"; what was written stays in {claimed[0]}.partial and is no run: remove it and run again"
+
+
+@contextmanager
+def _printing(otherwise: str) -> Iterator[None]:
+    """A closed or full standard output is no failure of the run."""
     try:
         yield
-    except KeyboardInterrupt:
-        _fail(
-            f"interrupted: what was written stays in {directory}.partial and is no run; remove it when done",
-            1,
-        )
+    except (OSError, UnicodeError) as error:
+        # What is left in the buffer must not fail once more when the interpreter closes it.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        _fail(f"standard output: {getattr(error, 'strerror', None) or error}; {otherwise}", 1)
 
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn the project's errors into one line that says what and how to mend it."""
+    """Turn a mistake in the call into one line that says what and how to mend it."""
     try:
         yield
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was run", 1)
     except ConfigError as error:
         _fail(str(error), 2)
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is missing: pip install 'secagg-toolkit[learn]'", 2)
-    except (ProtocolError, LocalError, DPError) as error:
-        _fail(str(error), 1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}: free space or choose another --out", 1)
+        named = f"{error.filename}: " if error.filename else ""
+        _fail(f"{named}{error.strerror or error}", 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _err.print(f"secagg: {message}", highlight=False, soft_wrap=True, markup=False)
+    _say(f"secagg: {message}")
     raise SystemExit(code)
 
 
 def main() -> None:
-    """Entry point of the `secagg` command."""
+    """The `secagg` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

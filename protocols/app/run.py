@@ -1,6 +1,9 @@
 """One run and its directory: written as DIR.partial, renamed to DIR when everything is in it."""
 
+import errno
+import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,15 +24,6 @@ from protocols.simulation import Meter
 from protocols.transcript import Transcript
 
 from .summary import history, summarize, versions
-
-
-def default_directory(settings: Settings) -> Path:
-    """runs/<scenario>-<next number>."""
-    numbers = [0]
-    for path in Path("runs").glob(f"{settings.scenario}-*"):
-        tail = path.name.removeprefix(f"{settings.scenario}-").removesuffix(".partial")
-        numbers += [int(tail)] if tail.isdecimal() else []
-    return Path("runs") / f"{settings.scenario}-{max(numbers) + 1}"
 
 
 def config_text(settings: Settings) -> str:
@@ -57,8 +51,9 @@ def planned(session: SessionPlan) -> dict[str, Any]:
 
 def run(
     settings: Settings,
-    directory: Path,
+    directory: Path | None,
     *,
+    on_claim: Callable[[Path], None] = lambda directory: None,
     on_phase: Callable[[int, str], None] = lambda number, phase: None,
     on_round: Callable[[RoundRow], None] = lambda row: None,
 ) -> dict[str, Any]:
@@ -66,12 +61,14 @@ def run(
 
     Args:
         settings: The scenario.
-        directory: Must not exist, nor its `.partial`; nothing is ever overwritten.
+        directory: Must not exist, nor its `.partial`; nothing is ever overwritten. None takes
+            runs/<scenario>-<next number>.
+        on_claim: Told the directory once it is this run's.
         on_phase: Told the round's number and each phase.
         on_round: Told each round's row.
 
     Returns:
-        The summary.
+        The summary and, under "directory", where it is.
 
     Raises:
         ConfigError: If the plan is infeasible or a directory exists; nothing was written.
@@ -79,7 +76,8 @@ def run(
         ProtocolError: If a round failed.
     """
     text = config_text(settings)
-    partial = _claim(directory)
+    directory, partial = _claim_next(settings.scenario) if directory is None else _claim(directory)
+    on_claim(directory)
     begin = time.perf_counter()
     (partial / "config.toml").write_text(text, encoding="utf-8")
     meter, transcript = Meter(time.perf_counter), Transcript(partial / "transcript.jsonl")
@@ -98,16 +96,20 @@ def run(
     seconds = time.perf_counter() - begin
     summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds)
     _write_results(partial, outcome, meter, summary)
-    if directory.exists():
-        raise ConfigError(f"{directory} appeared during the run; the run is complete in {partial}")
+    if os.path.lexists(directory):
+        raise FileExistsError(
+            errno.EEXIST, "appeared during the run, which is complete beside it", str(directory)
+        )
     partial.rename(directory)
-    return summary
+    return {**summary, "directory": str(directory)}
 
 
-def _claim(directory: Path) -> Path:
+def _claim(directory: Path) -> tuple[Path, Path]:
     """Create DIR.partial, which at most one run can."""
+    if not directory.name:
+        raise ConfigError(f"{directory} is no name for a run's directory; choose another --out")
     partial = directory.with_name(f"{directory.name}.partial")
-    if directory.exists():
+    if os.path.lexists(directory):
         raise ConfigError(f"{directory} exists: a run is never overwritten; choose another --out")
     try:
         partial.mkdir(parents=True)
@@ -115,7 +117,21 @@ def _claim(directory: Path) -> Path:
         raise ConfigError(
             f"{partial} exists: another run is writing it or one broke off; remove it or choose another --out"
         ) from error
-    return partial
+    return directory, partial
+
+
+def _claim_next(scenario: str) -> tuple[Path, Path]:
+    """The first free number, also when several runs start at once."""
+    numbers = [0]
+    for path in Path("runs").glob(f"{scenario}-*"):
+        tail = path.name.removeprefix(f"{scenario}-").removesuffix(".partial")
+        numbers += [int(tail)] if tail.isdecimal() else []
+    for number in itertools.count(max(numbers) + 1):
+        try:
+            return _claim(Path("runs") / f"{scenario}-{number}")
+        except ConfigError:
+            continue
+    raise AssertionError("unreachable")
 
 
 def _write_results(partial: Path, outcome: Outcome, meter: Meter, summary: dict[str, Any]) -> None:

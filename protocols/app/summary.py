@@ -1,5 +1,6 @@
 """What a run found, as one JSON-able value: the summary file, and what the report is drawn from."""
 
+import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,18 +14,16 @@ from protocols.simulation import PHASES, Meter
 PACKAGES: Final = (
     "secagg-toolkit",
     "numpy",
-    "scipy",
     "cryptography",
-    "dp-accounting",
     "msgspec",
-    "torch",
     "scikit-learn",
+    "safetensors",
 )
 
 
 def versions() -> dict[str, str]:
     """Versions of what computed a run."""
-    return {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seconds: float) -> dict[str, Any]:
@@ -42,6 +41,7 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "survivors_min": min(row.survivors for row in rows),
         "threshold": outcome.plan.training.threshold,
         "minimum_survivors": outcome.plan.training.minimum_survivors,
+        "unusable_updates": sum(row.unusable for row in rows),
         "sum_exact": all(row.exact for row in rows),
         "truth": {name: float(values.mean()) for name, values in outcome.per_client.items()},
         "released": {

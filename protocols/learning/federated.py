@@ -23,7 +23,7 @@ from personalization.data import ClientData
 from personalization.errors import PersonalizationError
 from personalization.private_state import PrivateState
 from personalization.tasks import CLASSES, digits
-from personalization.tasks import Federation as Task
+from personalization.tasks import Federation as FederationData
 from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import ConfigError, InputError
@@ -62,6 +62,7 @@ class RoundRow:
         dropped: How many vanished.
         exact: Whether the sum equalled the integer sum of the accepted vectors.
         epsilons: Spent so far; None without noise.
+        unusable: Clients that submitted zeros because their update could not be used; simulation truth.
         truth: Mean held-out accuracy by arm after this round, which only a simulation can know.
     """
 
@@ -72,6 +73,7 @@ class RoundRow:
     exact: bool
     epsilons: NamedEpsilons | None
     truth: dict[str, float]
+    unusable: int = 0
 
 
 @dataclass(slots=True)
@@ -126,6 +128,7 @@ class _Arm:
     shared: Vector
     private: list[PrivateState]
     velocity: Vector = field(init=False)
+    unusable: int = 0
 
     def __post_init__(self) -> None:
         self.velocity = np.zeros_like(self.shared)
@@ -152,11 +155,16 @@ class _Arm:
         """The server's step on the mean of an opened sum."""
         rate = self.settings.tuned.rate_at(round_number - 1)
         self.velocity = momentum_step(self.velocity, mean, momentum=self.settings.momentum)
-        self.shared = server_step(self.shared, self.velocity, rate=rate)
+        with np.errstate(over="ignore"):
+            shared = server_step(self.shared, self.velocity, rate=rate)
+            finite = np.isfinite(shared.astype("<f4")).all()
+        if not finite:
+            raise ConfigError("training diverged: lower server_rate or clip")
+        self.shared = shared
 
-    def personalize(self, client: int) -> PrivateState:
-        """The head a client would use with the present shared vector."""
-        return fit_head(self.shared, self.private[client], self.data[client], settings=self.settings.ffgg)
+    def personalize(self, client: int, shared: Vector) -> PrivateState:
+        """The head a client would use with a shared vector."""
+        return fit_head(shared, self.private[client], self.data[client], settings=self.settings.ffgg)
 
 
 def train(
@@ -205,6 +213,7 @@ def train(
             model=arms.secure.model,
         )
         arms.advance(number, result.mean, result.survivors)
+        unusable, arms.secure.unusable = arms.secure.unusable, 0
         row = RoundRow(
             number,
             "training",
@@ -213,6 +222,7 @@ def train(
             result.exact,
             _spent(ledger, settings),
             arms.truth(),
+            unusable,
         )
         outcome.rows.append(row)
         on_round(row)
@@ -223,7 +233,7 @@ def train(
 class _Arms:
     """The secure arm and, fed with the same survivors, those it is compared with."""
 
-    def __init__(self, settings: Settings, task: Task, planned: SessionPlan) -> None:
+    def __init__(self, settings: Settings, task: FederationData, planned: SessionPlan) -> None:
         data = [client.everything() for client in task.clients]
         self._task, self._data, self._settings = task, data, settings
         self._plain_config = planned.training.without_noise()
@@ -249,8 +259,15 @@ class _Arms:
 
     def personalized(self, arm: _Arm) -> Vector:
         """Each client's held-out accuracy with its own head on the arm's shared vector."""
-        models = [(arm.shared, arm.personalize(c)) for c in range(len(self._data))]
+        sent = np.frombuffer(arm.model, "<f4").astype(np.float64)
+        models = [(sent, arm.personalize(c, sent)) for c in range(len(self._data))]
         return self._scored(models, self._settings.tuned.body)
+
+    def score(self, client: int, shared: NDArray[np.float32]) -> float:
+        """One client's held-out accuracy with its own head on the shared vector it was sent."""
+        settings, heldout = self._settings, self._task.clients[client].heldout
+        head = fit_head(shared, self.secure.private[client], self._data[client], settings=settings.ffgg)
+        return accuracy(shared, head, heldout.images, heldout.labels, body=settings.tuned.body)
 
     def averaged(self) -> Vector:
         """Each client's held-out accuracy with the one averaged model."""
@@ -289,11 +306,16 @@ def _evaluate(
     drop = dropouts(settings, number)
 
     def contribute(client: ClientId, need: NeedInput) -> Words:
-        values = {"personalized": scores[client], "gain": scores[client] - arms.local[client]}
+        try:
+            personalized = arms.score(client, np.frombuffer(need.model, "<f4"))
+            values = {"personalized": personalized, "gain": personalized - float(arms.local[client])}
+        except PersonalizationError as error:
+            _LOG.warning("client %d cannot be evaluated and counts as the centre: %s", client, error)
+            values = {}
         seed = session.noise_seed(client, need.round)
         return prepare_metrics(values, metrics=METRICS, config=need.config, seed=seed)
 
-    result = session.round(contribute, drop=drop, config=config)
+    result = session.round(contribute, drop=drop, model=arms.secure.model, config=config)
     outcome.released = release_metrics(result, metrics=METRICS, config=config)
     outcome.shared = arms.secure.shared
     outcome.per_client = {
@@ -326,8 +348,9 @@ def _contribute(arm: _Arm, client: ClientId, need: NeedInput, session: Federatio
     seed = session.noise_seed(client, need.round)
     try:
         return prepare(arm.update(client, need.model, need.round), config=need.config, seed=seed)
-    except (InputError, PersonalizationError) as error:
+    except (InputError, PersonalizationError, ArithmeticError, np.linalg.LinAlgError) as error:
         # Logged on the client's own machine only: a refusal on the wire would name it.
+        arm.unusable += 1
         _LOG.warning("client %d submits zeros in round %d: %s", client, need.round, error)
         return prepare(np.zeros(need.config.length), config=need.config, seed=seed)
 

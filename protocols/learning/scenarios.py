@@ -15,6 +15,7 @@ from personalization.tasks import DigitsSettings
 from protocols.errors import ConfigError
 
 _TUNED: Final = DigitsSettings()
+_NAMES: Final = ("digits",)
 _MAX_CONFIG_BYTES: Final = 1 << 20
 Value = int | float | bool | str
 
@@ -74,14 +75,16 @@ class Settings:
     scale: float = _TUNED.scale
     ridge: float = _TUNED.ridge
     folds: int = _TUNED.folds
-    solver: Literal["ridge", "warm"] = "ridge"
-    warm_steps: int = 1
+    solver: Literal["ridge", "warm"] = _TUNED.solver
+    warm_steps: int = _TUNED.warm_steps
     local_ridge: float = _TUNED.local_ridge
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{name} is a finite number, not {value}")
+        if self.scenario not in _NAMES:
+            raise ConfigError(f"unknown scenario {self.scenario!r:.80}: use {', '.join(_NAMES)}")
         _in_range("seed", self.seed, 0, (1 << 63) - 1)
         _in_range("clients", self.clients, 3, 10_000)
         _in_range("rounds", self.rounds, 1, 10_000)
@@ -89,8 +92,10 @@ class Settings:
         _in_range("value_bits", self.value_bits, 6, 24)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is a fraction from 0 to below 1, not {self.dropout}")
-        if not (self.clip > 0 and self.server_rate > 0 and self.scale > 0 and self.local_ridge > 0):
-            raise ConfigError("clip, server_rate, scale and local_ridge are positive")
+        for name in ("clip", "server_rate", "scale", "ridge", "local_ridge"):
+            # Far beyond anything sensible, and far from where float64 breaks down inside a fit.
+            if not 1e-9 <= getattr(self, name) <= 1e9:
+                raise ConfigError(f"{name} is a number from 1e-9 to 1e9, not {getattr(self, name)}")
         if not 0 <= self.rate_decay <= 1:
             raise ConfigError(f"rate_decay is a fraction from 0 to 1, not {self.rate_decay}")
         if not 0 <= self.momentum < 1:
@@ -107,18 +112,12 @@ class Settings:
     def ffgg(self) -> FfggSettings:
         """What each client's call needs."""
         try:
-            return FfggSettings(
-                body=self.tuned.body,
-                ridge=self.ridge,
-                folds=self.folds,
-                solver=self.solver,
-                warm_steps=self.warm_steps,
-            )
+            return self.tuned.ffgg
         except ValueError as error:
             raise ConfigError(f"head settings: {error}") from error
 
 
-SCENARIOS: Final[Mapping[str, Settings]] = {"digits": Settings()}
+SCENARIOS: Final[Mapping[str, Settings]] = {name: Settings(scenario=name) for name in _NAMES}
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Settings:
@@ -139,17 +138,19 @@ def load(name: str, overrides: Sequence[str] = ()) -> Settings:
 
 def _from_file(path: Path) -> Settings:
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: larger than any configuration")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        size, text = path.stat().st_size, path.read_bytes()[: _MAX_CONFIG_BYTES + 1]
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    if size > _MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: larger than any configuration")
+    try:
+        table = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, an integer of thousands of digits
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for told in ("planned", "versions"):  # written for people; a run plans again
         table.pop(told, None)
     scenario = table.get("scenario", "digits")
-    if scenario not in SCENARIOS:
+    if not isinstance(scenario, str) or scenario not in SCENARIOS:
         raise ConfigError(f"{path}: unknown scenario {scenario!r}: use {_known(SCENARIOS)}")
     return _changed(SCENARIOS[scenario], table, where=str(path))
 
@@ -172,12 +173,12 @@ def _coerce(key: str, value: object, kind: type, where: str) -> Value:
     if isinstance(value, str) and kind is not str:
         try:
             value = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r}") from error
-    if kind is float and type(value) is int:
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r:.80}") from error
+    if kind is float and type(value) is int and abs(value) < 1 << 53:
         value = float(value)
     if type(value) is not kind or not isinstance(value, int | float | bool | str):
-        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r}")
+        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r:.80}")
     return value
 
 

@@ -69,7 +69,7 @@ def test_without_noise_the_mean_comes_back() -> None:
         assert metric.value == pytest.approx(mean, abs=1e-6)
         assert metric.low <= mean <= metric.high
         assert metric.high - metric.low < 1e-5
-        assert metric.covers == "this cohort: noise and rounding"
+        assert metric.covers == "the clients in this sum: noise and rounding"
     assert [metric.name for metric in released] == ["accuracy", "gain"]
 
 

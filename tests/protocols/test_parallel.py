@@ -23,6 +23,7 @@ def masks_of(count: int) -> list[Mask]:
 def always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_MIN_RANGE_BYTES", 1)
     monkeypatch.setattr(parallel, "_MIN_STREAM_BYTES", 1)
+    monkeypatch.setattr(parallel, "_LOCK_IS_RELEASED", True)
 
 
 @settings(max_examples=60)
@@ -42,6 +43,7 @@ def test_the_words_do_not_depend_on_the_number_of_threads(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "_MIN_RANGE_BYTES", 1)
         patch.setattr(parallel, "_MIN_STREAM_BYTES", 1)
+        patch.setattr(parallel, "_LOCK_IS_RELEASED", True)
         apply_masks_threaded(actual, masks_of(count), ring=ring, threads=threads)
     assert np.array_equal(actual, expected)
 
@@ -77,6 +79,13 @@ def test_a_small_vector_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> Non
         apply_masks_threaded(ring.zeros(length), masks_of(count), ring=ring, threads=8)
 
 
+@pytest.mark.usefixtures("always_worth_it")
+def test_no_thread_is_started_where_the_lock_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_LOCK_IS_RELEASED", False)
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", None)
+    apply_masks_threaded(Ring(32).zeros(1000), masks_of(3), ring=Ring(32), threads=8)
+
+
 def test_a_large_vector_is_split_and_no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
 
@@ -87,6 +96,7 @@ def test_a_large_vector_is_split_and_no_thread_is_left(monkeypatch: pytest.Monke
 
     barrier = threading.Barrier(3)
     monkeypatch.setattr(parallel, "apply_masks", spy)
+    monkeypatch.setattr(parallel, "_LOCK_IS_RELEASED", True)
     before, ring = threading.active_count(), Ring(32)
     vector = ring.zeros(2_000_000)
     apply_masks_threaded(vector, masks_of(4), ring=ring, threads=3)

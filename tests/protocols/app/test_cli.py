@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
@@ -74,8 +75,12 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(finished: Path) 
     assert {"unit", "relation", "delta", "colluders", "epsilon_reader", "epsilon_training"} <= set(privacy)
     assert {"wall_seconds", "client_seconds_median", "server_seconds"} <= set(summary["cost"])
     assert {"upload_bytes_per_client_round", "bits_per_parameter"} <= set(summary["cost"])
+    assert (
+        "colluding clients, per client, zero-out neighbours, delta 1e-05" in (finished / "stderr").read_text()
+    )
     assert "round 1/3 training" in (finished / "stderr").read_text()
     written = json.loads((finished / "out" / "summary.json").read_text())
+    assert summary["unusable_updates"] == 0
     assert {**written, "directory": "out"} == summary
 
 
@@ -121,6 +126,15 @@ def test_print_config_is_a_file_that_runs_and_plans_again(tmp_path: Path) -> Non
         (["run", "-c", "dropout=0.3"], "dropout 0.3 leaves 140 of 200 clients, but 160 must stay"),
         (["run", "--nothing"], "No such option"),
         (["walk"], "No such command"),
+        (["run", "-c", "scenario=nonsense"], "unknown scenario 'nonsense'"),
+        (["run", "-c", "scenario=../x"], "unknown scenario '../x'"),
+        (["run", "-c", "epsilon=" + "9" * 400], "epsilon is of type float"),
+        (["run", "-c", "epsilon=" + "9" * 5000], "epsilon is of type float"),
+        (["run", "-c", "epsilon=" + "[" * 5000], "epsilon is of type float"),
+        (["run", "-c", "scale=1e308"], "scale is a number from 1e-9 to 1e9"),
+        (["run", "-c", "local_ridge=1e-320"], "local_ridge is a number"),
+        (["run", "--out", "."], "no name for a run's directory"),
+        (["run", "--out", "/"], "no name for a run's directory"),
     ],
 )
 def test_mistakes_in_the_call_exit_2_and_write_nothing(
@@ -139,6 +153,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out" / "mine").write_text("precious")
     done = _secagg("run", *SMALL, "--out", "out", cwd=tmp_path)
     assert (done.returncode, "out exists" in done.stderr) == (2, True)
+    (tmp_path / "link").symlink_to("nowhere")
+    done = _secagg("run", *SMALL, "--out", "link", cwd=tmp_path)
+    assert (done.returncode, "link exists" in done.stderr) == (2, True)
+    (tmp_path / "link").unlink()
     (tmp_path / "two.partial").mkdir()
     done = _secagg("run", *SMALL, "--out", "two", cwd=tmp_path)
     assert (done.returncode, "two.partial exists" in done.stderr) == (2, True)
@@ -160,7 +178,9 @@ def test_a_round_that_fails_exits_1_and_leaves_no_run(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "0 clients answered, 7 are needed; nothing was opened" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "0 clients answered, 7 are needed; nothing was opened" in said
+    assert "out.partial and is no run" in said
     assert not (tmp_path / "out").exists()
     with Ledger.open(tmp_path / "out.partial" / "ledger.sqlite") as ledger:
         assert len(ledger.entries()) == 1
@@ -224,6 +244,89 @@ def test_the_default_directory_counts_on(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "digits-8" / "report.html").exists()
     assert "Privacy: epsilon" in done.stdout
     assert "digits-8/report.html" in done.stdout
+
+
+def test_training_that_diverges_is_no_run(tmp_path: Path) -> None:
+    wild = [
+        "-c",
+        "server_rate=1e9",
+        "-c",
+        "clip=1e9",
+        "-c",
+        "scale=1e9",
+        "-c",
+        "noise=false",
+        "-c",
+        "rounds=6",
+    ]
+    done = _secagg("run", "-c", "clients=8", *wild, "-c", "momentum=0.99", "--out", "out", cwd=tmp_path)
+    assert (done.returncode == 0) == (tmp_path / "out").exists()
+    if done.returncode == 0:
+        tensors = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
+        assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "closed"])
+def test_an_output_that_cannot_be_written_leaves_the_run_whole(tmp_path: Path, target: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    into = "| head -c 0" if target == "closed" else f"> {target}"
+    command = f"set -o pipefail; {' '.join(SECAGG)} run {' '.join(SMALL)} --out out {into}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "standard output: " in done.stderr
+    assert "the run is complete in out" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+def test_an_interruption_while_libraries_load_is_told(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(
+        [*SECAGG, "run", *SMALL, "--out", "out"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.35)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+    done = subprocess.run(
+        [*SECAGG, "run", *SMALL, "--out", "\u00fcn\u00ef"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "\u00fcn\u00ef" / "report.html").exists()
+
+
+def test_settings_that_promise_little_are_warned_about(tmp_path: Path) -> None:
+    said = _secagg("run", *SMALL, "-c", "epsilon=30", "-c", "delta=0.5", "--out", "out", cwd=tmp_path).stderr
+    assert "warning: epsilon 30 bounds little" in said
+    assert "warning: delta 0.5 is above" in said
+    assert (
+        "warning: without noise nothing bounds"
+        in _secagg("run", *SMALL, "-c", "noise=false", "--out", "out2", cwd=tmp_path).stderr
+    )
 
 
 def test_help_has_examples(tmp_path: Path) -> None:

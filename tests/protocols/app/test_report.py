@@ -39,7 +39,7 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
         }
         for number in range(1, rounds + 2)
     ]
-    covers = "this cohort: noise and rounding"
+    covers = "the clients in this sum: noise and rounding"
     summary = {
         "scenario": "digits",
         "seed": 7,
