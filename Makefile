@@ -29,14 +29,14 @@ run: install  ## watch private, personalized federated learning on handwritten d
 	$(BIN)/secagg run
 
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: install  ## format, lint, types, imports, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 fix: install  ## format and mend what the linter can mend
 	$(BIN)/ruff format .

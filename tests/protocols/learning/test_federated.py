@@ -129,6 +129,7 @@ def test_no_byte_of_a_private_head_leaves_a_client_or_is_written(
     assert not found(heads, caplog.text.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["<f8", ">f8", "<f4", ">f4"])
 def test_the_scan_sees_a_client_that_puts_its_head_on_the_wire(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
