@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov examples accuracy tune clean
+.PHONY: help install run test check fix cov examples accuracy bench tune clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ cov: install  ## branch coverage
 
 examples: install  ## run every example
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+bench: install  ## speed beside the hardware's floor, in one run (about four minutes)
+	$(BIN)/python benchmarks/bench.py
 
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py

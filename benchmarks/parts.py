@@ -1,0 +1,85 @@
+"""Small operations on their own: sharing, quantisation, packing, and the bytes one client sends."""
+
+from typing import Any
+
+import numpy as np
+from timing import median_seconds, say
+
+from dp.clipping import quantize
+from protocols.config import RoundConfig
+from protocols.context import ClientId, RoundContext
+from protocols.messages import Answer, Body, Consistency, Masked, MaskKey, Shares
+from protocols.wire import encode_message
+from secagg.keys import SigningKey
+from secagg.secret import SecretBytes
+from secagg.shamir import coefficient_bytes, combine, split
+
+
+def sharing(*, repeats: int) -> dict[str, float]:
+    """One 32-byte secret, 67 of 100, with the holders' weights cached as after a first secret."""
+    say("sharing: 67 of 100")
+    secret, coefficients = SecretBytes(bytes(32)), SecretBytes(bytes(coefficient_bytes(32, threshold=67)))
+    shares = split(secret, threshold=67, holders=100, coefficients=coefficients)
+    indices = range(1, 68)
+
+    def share() -> None:
+        split(secret, threshold=67, holders=100, coefficients=coefficients)
+
+    def rebuild() -> None:
+        combine(indices, shares[:67])
+
+    return {
+        "split_seconds": median_seconds(share, repeats=repeats),
+        "combine_seconds": median_seconds(rebuild, repeats=repeats),
+    }
+
+
+def encoding(length: int, *, repeats: int) -> dict[str, float]:
+    """Quantisation, encoding, packing and unpacking of one update for 100 clients."""
+    say(f"encoding: d={length}")
+    config = RoundConfig(clients=100, length=length, clip=1.0)
+    update = np.random.default_rng(0).normal(size=length) * 1e-4
+    integers = quantize(update, grid=config.grid)
+    words = config.encoding.encode(integers)
+    packed = config.ring.pack(words)
+    return {
+        "length": length,
+        "quantize_seconds": median_seconds(lambda: quantize(update, grid=config.grid), repeats=repeats),
+        "encode_seconds": median_seconds(lambda: config.encoding.encode(integers), repeats=repeats),
+        "pack_seconds": median_seconds(lambda: config.ring.pack(words), repeats=repeats),
+        "unpack_seconds": median_seconds(lambda: config.ring.unpack(packed, length), repeats=repeats),
+    }
+
+
+def upload(*, clients: int, length: int, value_bits: int) -> dict[str, Any]:
+    """Bytes one client sends in a round in which everybody stays, signatures and envelopes included.
+
+    A vector's width is what sums of `clients` values need, and spare bits in which garbage shows.
+    """
+    config = RoundConfig(clients=clients, length=length, clip=1.0, value_bits=value_bits)
+    ring, spare = config.ring, config.encoding.spare
+    key = SigningKey.from_seed(SecretBytes(bytes(32)))
+    context = RoundContext(bytes(16), 1, config.hash, bytes(32), bytes(32))
+    digest, record, peers = bytes(32), bytes(80), clients - 1
+    bodies: dict[str, Body] = {
+        "keys": MaskKey(digest),
+        "shares": Shares(digest, (record,) * peers, (digest,) * clients, (digest,) * clients),
+        "masked": Masked(bytes(ring.packed_bytes(length))),
+        "consistency": Consistency(digest, digest, (digest,) * peers),
+        "unmask": Answer((digest,) * clients),
+    }
+    sizes = {name: len(encode_message(context, ClientId(0), body, key)) for name, body in bodies.items()}
+    total = sum(sizes.values())
+    without_spare = total - ring.packed_bytes(length) + (length * (ring.bits - spare) + 7) // 8
+    return {
+        "clients": clients,
+        "length": length,
+        "value_bits": value_bits,
+        "ring_bits": ring.bits,
+        "spare_bits": spare,
+        "bytes": sizes,
+        "total_bytes": total,
+        "bits_per_parameter": 8 * total / length,
+        "bits_per_parameter_without_spare": 8 * without_spare / length,
+        "vector_bits_per_parameter_without_spare": ring.bits - spare,
+    }
