@@ -30,6 +30,7 @@ class Label(StrEnum):
     SESSION = "session"
     ENROLMENT = "enrolment"
     COHORT = "cohort"
+    GRAPH = "graph"
     ROSTER = "roster"
     MODEL = "model"
     SHARING_SET = "sharing set U2"
@@ -42,6 +43,7 @@ class Label(StrEnum):
     SIGN_CONFIG = "sign config"
     SIGN_ENROLMENT = "sign enrolment"
     SIGN_MESSAGE = "sign message"
+    SIGN_SETS = "sign sets"
     # Session secrets
     SESSION_SEED = "session seed"
     CHANNEL_KEY = "channel key pair"
@@ -56,6 +58,7 @@ class Label(StrEnum):
     MASK_KEY_SEED = "mask key seed"
     MASK_KEY = "mask key pair"
     POLYNOMIAL = "polynomial"
+    SAMPLE = "sample of signatures"
     SELF_MASK = "self mask"
     PAIR_AGREEMENT = "pair agreement"
     PAIR_MASK = "pair mask"

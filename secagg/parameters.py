@@ -48,13 +48,15 @@ from math import ceil, floor, inf, isclose, lgamma, log, log2
 from typing import Literal
 
 from .errors import DomainError
+from .tails import GUARD_BITS, log2_tail
 
 Server = Literal["active", "semi-honest"]
 
 COMPLETE_BELOW = 200  # a sparse graph saves nothing worth its assumptions in smaller cohorts
 MAX_CLIENTS = 10**6  # as far as the rounding was analysed
 
-_GUARD_BITS = 1e-6
+GRINDABLE_SIGMA = 80  # where the server chooses what the graph's seed is made of
+
 _PRIVACY, _CONNECTIVITY = "E1 privacy", "E2 connectivity"
 _CORRECTNESS, _SEPARATION = "E3 correctness", "E4 separation"
 
@@ -195,6 +197,49 @@ def verify(parameters: Parameters) -> None:
         raise DomainError("the proof sheet is not that of these parameters")
 
 
+def least_threshold(*, clients: int, corrupt: int, degree: int, server: Server, sigma: int) -> int:
+    """The smallest t that keeps secrets (E1, E4) on a graph of a given degree.
+
+    Raises:
+        InfeasibleError: If none does.
+    """
+    for threshold in range(2, degree + 2):
+        if _keeps_secrets(_of_counts(clients, corrupt, 0, degree, threshold, server, sigma)):
+            return threshold
+    raise InfeasibleError(
+        _PRIVACY, f"no threshold of {degree + 1} holders withstands {corrupt} corrupt clients"
+    )
+
+
+def check_privacy(
+    *, clients: int, corrupt: int, dropped: int, degree: int, threshold: int, server: Server, sigma: int
+) -> None:
+    """Hold counts against every bound but E3, which is about liveness.
+
+    Raises:
+        InfeasibleError: If one does not hold; names it.
+    """
+    p = _of_counts(clients, corrupt, dropped, degree, threshold, server, sigma)
+    _refuse_failing(tuple(bound for bound in _bounds(p) if bound.name != _CORRECTNESS))
+
+
+def _of_counts(
+    clients: int, corrupt: int, dropped: int, degree: int, threshold: int, server: Server, sigma: int
+) -> Parameters:
+    return Parameters(
+        clients=clients,
+        corrupt=corrupt,
+        dropped=dropped,
+        server=server,
+        sigma=sigma,
+        eta=1,
+        published=False,
+        degree=degree,
+        threshold=threshold,
+        proof=(),
+    )
+
+
 def _require(*, clients: int, server: str, sigma: int, eta: int) -> None:
     if not 3 <= clients <= MAX_CLIENTS:
         raise DomainError(f"clients lies in [3, {MAX_CLIENTS}], not {clients}")
@@ -229,7 +274,7 @@ def _refuse_failing(proof: tuple[Bound, ...]) -> None:
 def _same(one: Bound, other: Bound) -> bool:
     """Equal but for the last digits of a logarithm; infinities are equal to themselves."""
     return replace(one, value=0.0) == replace(other, value=0.0) and isclose(
-        one.value, other.value, rel_tol=0, abs_tol=_GUARD_BITS
+        one.value, other.value, rel_tol=0, abs_tol=GUARD_BITS
     )
 
 
@@ -321,7 +366,7 @@ def _keeps_secrets(p: Parameters) -> bool:
 
 def _privacy(p: Parameters) -> float:
     """E1: some client has more corrupt neighbours than the threshold withstands."""
-    return log2(p.clients) + _log2_tail(p.clients, p.corrupt, p.degree, above=_withstood(p))
+    return log2(p.clients) + log2_tail(p.clients, p.corrupt, p.degree, above=_withstood(p))
 
 
 def _connectivity(p: Parameters) -> float:
@@ -332,50 +377,20 @@ def _connectivity(p: Parameters) -> float:
     if lost >= n:
         return _log2_pairs(p)
     ratio = lgamma(lost + 1) + lgamma(n - k + 1) - lgamma(n + 1) - lgamma(lost - k + 1)
-    return _log2_pairs(p) + ratio / log(2) + _GUARD_BITS
+    return _log2_pairs(p) + ratio / log(2) + GUARD_BITS
 
 
 def _correctness(p: Parameters) -> float:
     """E3: some client is left with fewer than t neighbours."""
-    return log2(p.clients) + _log2_tail(p.clients, p.dropped, p.degree, above=p.degree - p.threshold)
+    return log2(p.clients) + log2_tail(p.clients, p.dropped, p.degree, above=p.degree - p.threshold)
 
 
 def _separation(p: Parameters) -> float:
     """E4: two disjoint runs of k/2 seats have the corrupt clients it takes to cut the ring there."""
     run = p.degree // 2
-    return _log2_pairs(p) + 2 * _log2_tail(p.clients, p.corrupt, run, above=p.threshold - run - 2)
+    return _log2_pairs(p) + 2 * log2_tail(p.clients, p.corrupt, run, above=p.threshold - run - 2)
 
 
 def _log2_pairs(p: Parameters) -> float:
     """Ways to cut a ring of n seats at two runs of k/2, with a seat left on either side."""
     return log2(p.clients * (p.clients - p.degree - 1) / 2)
-
-
-def _log2_tail(population: int, marked: int, draws: int, *, above: int) -> float:
-    """log2 of an upper bound of Pr[H(population, marked, draws) > above].
-
-    Terms beyond the mode fall ever faster, so the tail is summed from its first term by the ratios
-    of neighbours and closed by a geometric series. A tail that reaches the mode counts as certain.
-    """
-    index, last = above + 1, min(marked, draws)
-    if index > last:
-        return -inf
-    if index <= (draws + 1) * (marked + 1) // (population + 2):
-        return 0.0
-    first = _ln_choose(marked, index) + _ln_choose(population - marked, draws - index)
-    first -= _ln_choose(population, draws)
-    rest = population - marked - draws
-    term = total = 1.0
-    while index < last:
-        ratio = (marked - index) * (draws - index) / ((index + 1) * (rest + index + 1))
-        if term < total * 2**-60:
-            total += term * ratio / (1 - ratio)
-            break
-        term *= ratio
-        total += term
-        index += 1
-    return min(0.0, first / log(2) + log2(total) + _GUARD_BITS)
-
-
-def _ln_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)

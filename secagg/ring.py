@@ -15,6 +15,7 @@ from .errors import DomainError
 Words = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
 
 _LANES = 64  # words packed together: 64 words of b bits fill exactly b 64-bit lanes
+_CHUNK = 1 << 16  # whole lanes and whole bytes, and small enough to stay in cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Ring:
         Returns:
             ceil(len(words) * bits / 8) bytes; unused bits of the last byte are zero.
         """
+        parts = [self._pack(words[i : i + _CHUNK]) for i in range(0, len(words), _CHUNK)]
+        return b"".join(parts)
+
+    def _pack(self, words: Words) -> bytes:
         columns = _columns(self.reduce(words))
         lanes = np.zeros((self.bits, columns.shape[1]), np.uint64)
         for index, column in enumerate(columns):
@@ -84,6 +89,14 @@ class Ring:
         spare = len(data) * 8 - length * self.bits
         if spare and data[-1] >> (8 - spare):
             raise DomainError("the unused bits of a packed vector must be zero")
+        words = self.zeros(length)
+        step, view = self.packed_bytes(_CHUNK), memoryview(data)
+        for place, begin in enumerate(range(0, length, _CHUNK)):
+            part = view[place * step : (place + 1) * step]
+            words[begin : begin + _CHUNK] = self._unpack(part, min(_CHUNK, length - begin))
+        return words
+
+    def _unpack(self, data: memoryview, length: int) -> Words:
         groups = -(-length // _LANES)
         raw = np.zeros(groups * self.bits * 8, np.uint8)
         raw[: len(data)] = np.frombuffer(data, np.uint8)
