@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .client_session import ClientSession as ClientSession
-    from .config import ClientPolicy as ClientPolicy
     from .config import RoundConfig as RoundConfig
     from .config import SkellamNoise as SkellamNoise
     from .context import SERVER as SERVER
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from .outputs import Refused as Refused
     from .outputs import Send as Send
     from .pipeline import prepare as prepare
+    from .policy import ClientPolicy as ClientPolicy
     from .server_session import ServerSession as ServerSession
     from .shell import open_client as open_client
     from .shell import open_server as open_server
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "client_session": ("ClientSession",),
-    "config": ("ClientPolicy", "RoundConfig", "SkellamNoise"),
+    "config": ("RoundConfig", "SkellamNoise"),
     "context": ("SERVER", "ClientId"),
     "enrolment": ("enrol",),
     "errors": (
@@ -63,6 +63,7 @@ _HOME = {
     ),
     "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "Send"),
     "pipeline": ("prepare",),
+    "policy": ("ClientPolicy",),
     "server_session": ("ServerSession",),
     "shell": ("open_client", "open_server"),
     "simulation": ("Federation", "simulate"),

@@ -11,12 +11,13 @@ from itertools import pairwise
 from secagg.errors import AgreementError, SignatureError
 from secagg.kdf import Label, derive, extract
 from secagg.keys import AgreementKey, SigningKey
+from secagg.parameters import GRINDABLE_SIGMA, InfeasibleError, check_privacy
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from . import wire
-from .cohort import Cohort, Seat, cohort_digest
-from .config import ClientPolicy, RoundConfig
+from .cohort import Cohort, Ids, Seat, make_cohort
+from .config import RoundConfig
 from .context import SERVER, ClientId, RoundContext, model_digest
 from .enrolment import check_enrolment
 from .errors import (
@@ -27,6 +28,7 @@ from .errors import (
     PolicyRefusedError,
     ProtocolError,
     SessionOverError,
+    ThresholdError,
     WireError,
 )
 from .messages import (
@@ -43,6 +45,8 @@ from .messages import Cohort as CohortMessage
 from .messages import Deal as DealMessage
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
+from .pairwise.place import Place
+from .policy import ClientPolicy
 from .task import Task, check_task
 
 MAX_SKIPPED_ROUNDS = 256  # a ratchet step per peer each: a longer gap is a new session
@@ -73,6 +77,7 @@ class Seated:
     expires: int
     context: RoundContext
     cohort: Cohort
+    holders: Ids
     next_round: int
     channels: dict[ClientId, SecretBytes] = field(repr=False)
     seed: SecretBytes
@@ -125,6 +130,8 @@ class ClientSession:
             return []  # delivered again out of order; it was answered
         try:
             outputs = self._dispatch(wire.decode_envelope(data), now)
+        except ThresholdError:
+            self._round, outputs = None, []  # sits this round out
         except ProtocolError as error:
             return self._poison(error)
         self._last_input, self._last_outputs, self._last_heard = seen, outputs, now
@@ -200,7 +207,11 @@ class ClientSession:
         return [self._send(context, Join(channel_key.public))]
 
     def _sit(self, waiting: AwaitCohort, message: CohortMessage) -> None:
-        """Check everyone's channel key, once per session, and agree a channel with each."""
+        """Check the cohort against the enrolment and the neighbours' signed keys, then agree channels.
+
+        Everyone commits to the whole list by its digest; a key that nobody signed has honest neighbours
+        who refuse it (SPEC 9).
+        """
         members, me = message.members, self._me
         ids = tuple(ClientId(member.id) for member in members)
         ascending = all(a < b for a, b in pairwise(ids))
@@ -209,17 +220,20 @@ class ClientSession:
             raise FaultyServerError(Code.ROSTER_INVALID, "the cohort is unordered, too small or too large")
         if (me, waiting.channel_key.public) not in {(m.id, m.channel_key) for m in members}:
             raise FaultyServerError(Code.ROSTER_SELF, "the cohort lacks or alters this client's channel key")
-        cohort: dict[ClientId, Seat] = {}
-        for index, (client, member) in enumerate(zip(ids, members, strict=True), start=1):
-            identity = waiting.identities.get(client)
-            if identity is None:
-                raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {client} is not enrolled")
+        by_id = dict(zip(ids, members, strict=True))
+        stranger = next((client for client in ids if client not in waiting.identities), None)
+        if stranger is not None:
+            raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
+        seats = {v: Seat(waiting.identities[v], member.channel_key) for v, member in by_id.items()}
+        cohort = make_cohort(waiting.context, seats, base.degree)
+        holders = cohort.holders(me)
+        _check_size(base, len(ids))
+        for client in holders:
             if client != me:
-                _check_member(waiting.context, client, member.channel_key, member.signature, identity)
-            cohort[client] = Seat(index, identity, member.channel_key)
-        channels = _agree_channels(waiting, cohort, me)
+                _check_member(waiting.context, client, seats[client], by_id[client].signature)
+        channels = _agree_channels(waiting, cohort, holders, me)
         self._session = Seated(
-            waiting.task, waiting.expires, waiting.context, cohort, 1, channels, waiting.seed
+            waiting.task, waiting.expires, waiting.context, cohort, holders, 1, channels, waiting.seed
         )
 
     def _open_round(self, seated: Seated, envelope: wire.Envelope, now: float) -> list[Output]:
@@ -243,7 +257,7 @@ class ClientSession:
         for _ in range(envelope.round - seated.next_round):
             seated = _ratchet(seated)
         context = RoundContext(envelope.session, envelope.round, config.hash, model_digest(message.model))
-        place = machine.Place(self._me, seated.cohort, config)
+        place = Place(self._me, seated.cohort, seated.holders, config, self._identity)
         self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
         self._session = _ratchet(seated)
         self._model = message.model
@@ -295,12 +309,30 @@ class ClientSession:
         return self._session.context if isinstance(self._session, AwaitCohort | Seated) else None
 
 
-def _check_member(
-    context: RoundContext, client: ClientId, channel_key: bytes, signature: bytes, identity: bytes
-) -> None:
+def _check_size(base: RoundConfig, seated: int) -> None:
+    """The bounds of a sparse graph hold for those who sit in it: fewer seats, a larger share corrupt."""
+    if base.degree is None or seated == base.clients:
+        return
+    try:
+        check_privacy(
+            clients=seated,
+            corrupt=base.corrupt,
+            dropped=seated - base.minimum_survivors,
+            degree=base.degree,
+            threshold=base.threshold,
+            server=base.server,
+            sigma=GRINDABLE_SIGMA,
+        )
+    except InfeasibleError as error:
+        raise FaultyServerError(
+            Code.ROSTER_INVALID, f"the graph is not safe with {seated} clients: {error}"
+        ) from error
+
+
+def _check_member(context: RoundContext, client: ClientId, seat: Seat, signature: bytes) -> None:
     # T06: a key the server made up carries no signature of an enrolled identity.
     try:
-        wire.check_join_signature(context, client, channel_key, signature, identity)
+        wire.check_join_signature(context, client, seat.channel_key, signature, seat.identity)
     except SignatureError as error:
         raise FaultyServerOrPeerError(
             Code.PEER_KEY_SIGNATURE,
@@ -309,15 +341,17 @@ def _check_member(
         ) from error
 
 
-def _agree_channels(waiting: AwaitCohort, cohort: Cohort, me: ClientId) -> dict[ClientId, SecretBytes]:
-    """One symmetric key per peer, bound to the cohort, both ids and both exact public keys."""
-    everyone = cohort_digest(waiting.context, cohort)
+def _agree_channels(
+    waiting: AwaitCohort, cohort: Cohort, holders: Ids, me: ClientId
+) -> dict[ClientId, SecretBytes]:
+    """One symmetric key per neighbour, bound to the cohort, both ids and both exact public keys."""
     channels = {}
-    for peer, seat in cohort.items():
+    for peer in holders:
         if peer == me:
             continue
+        seat = cohort.seats[peer]
         try:
-            shared = extract(waiting.channel_key.agree(seat.channel_key), salt=everyone)
+            shared = extract(waiting.channel_key.agree(seat.channel_key), salt=cohort.digest)
         except AgreementError as error:
             raise FaultyServerOrPeerError(
                 Code.KEY_DEGENERATE, f"the channel key of client {peer} is degenerate", suspects=(peer,)

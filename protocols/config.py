@@ -16,12 +16,19 @@ from dp.clipping import Grid
 from dp.errors import DPInputError
 from dp.mechanisms import local_variance
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, skellam_tail
+from secagg.agreement import signature_sample
 from secagg.encoding import Encoding
 from secagg.errors import CapacityError
 from secagg.kdf import Label, digest
+from secagg.parameters import (
+    GRINDABLE_SIGMA,
+    InfeasibleError,
+    check_privacy,
+    least_threshold,
+)
 from secagg.ring import Ring
 
-from .errors import Code, ConfigError, PolicyRefusedError
+from .errors import ConfigError
 
 ServerModel = Literal["active", "semi-honest"]
 Protection = Literal["masks"]
@@ -70,12 +77,13 @@ class RoundConfig:
         clip: L2 bound of one client's update, in the update's own unit.
         value_bits: Bits of one signed coordinate at full clip: the clip is 2**(value_bits-1) - 1
             grid units.
-        threshold: t, shares that open a secret; one's own counts. Active server: 2t > n + c.
-            Semi-honest server: t > c.
+        threshold: t, shares that open a secret; one's own counts. On the complete graph 2t > n + c
+            against an active server and t > c against a semi-honest one; on a sparse graph t is counted
+            among the degree + 1 holders and must satisfy the bounds of `secagg.parameters`.
         corrupt: c, clients assumed to collude with the server; ceil(n / 3) by default.
-        minimum_survivors: m >= t, the fewest clients whose sum may be opened. Noise counts on
-            m - c honest ones.
-        degree: None, the complete graph.
+        minimum_survivors: m, the fewest clients whose sum may be opened, whatever the graph. Noise
+            counts on m - c honest ones. On a sparse graph 2m > n + c.
+        degree: k, even, or None for the complete graph.
         server: The adversary the thresholds are chosen against.
         noise: None, or the law every client adds a share of.
         protection: "masks".
@@ -90,7 +98,7 @@ class RoundConfig:
     threshold: int
     corrupt: int
     minimum_survivors: int
-    degree: None
+    degree: int | None
     server: ServerModel
     noise: SkellamNoise | None
     protection: Protection
@@ -107,7 +115,7 @@ class RoundConfig:
         threshold: int | None = None,
         corrupt: int | None = None,
         minimum_survivors: int | None = None,
-        degree: None = None,
+        degree: int | None = None,
         server: ServerModel = "active",
         noise: SkellamNoise | None = None,
         protection: Protection = "masks",
@@ -127,21 +135,14 @@ class RoundConfig:
             raise ConfigError(f"server is 'active' or 'semi-honest', not {server!r}")
         if protection != "masks":
             raise ConfigError(f"protection is 'masks', not {protection!r}")
-        if degree is not None:
-            raise ConfigError("degree is None: rounds run on the complete graph")
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         _require_integer("corrupt", corrupt, 1, clients - 2)
-        smallest = smallest_threshold(clients=clients, corrupt=corrupt, server=server)
-        threshold = smallest if threshold is None else threshold
-        _require_integer("threshold", threshold, 1, clients)
-        if threshold < smallest:
-            rule = "2t > n + c" if server == "active" else "t > c"
-            raise ConfigError(
-                f"threshold {threshold} is too low for {clients} clients of which {corrupt} may be corrupt: "
-                f"{rule} needs at least {smallest}"
+        if degree is None:
+            threshold, minimum_survivors = _complete(clients, corrupt, threshold, minimum_survivors, server)
+        else:
+            threshold, minimum_survivors = _sparse(
+                clients, corrupt, threshold, minimum_survivors, server, degree
             )
-        minimum_survivors = threshold if minimum_survivors is None else minimum_survivors
-        _require_integer("minimum_survivors", minimum_survivors, threshold, clients)
         if minimum_survivors - corrupt < 2:
             raise ConfigError(
                 f"minimum_survivors {minimum_survivors} with {corrupt} corrupt clients could open a single "
@@ -159,8 +160,21 @@ class RoundConfig:
         return Grid(self.clip, self.value_bits)
 
     @property
+    def sample(self) -> int:
+        """Signatures a client checks of those it is shown on a sparse graph; 0 on the complete one."""
+        if self.degree is None:
+            return 0
+        return signature_sample(
+            clients=self.clients,
+            corrupt=self.corrupt,
+            quorum=self.minimum_survivors,
+            degree=self.degree,
+            threshold=self.threshold,
+        )
+
+    @property
     def quorum(self) -> int:
-        """The fewest clients with which a round goes on before it opens: m, which is at least t.
+        """The fewest clients with which a round goes on before it opens: m.
 
         It holds for the sharing set U2 as well: a client that would mask for fewer than t others could
         be shown alone.
@@ -248,69 +262,63 @@ def whole_part(fraction: float, clients: int) -> int:
     return math.ceil((meant if abs(meant - exact) < 1e-12 else exact) * clients)
 
 
+def _complete(
+    clients: int, corrupt: int, threshold: int | None, minimum_survivors: int | None, server: ServerModel
+) -> tuple[int, int]:
+    """t and m on the complete graph, where m defaults to t."""
+    smallest = smallest_threshold(clients=clients, corrupt=corrupt, server=server)
+    threshold = smallest if threshold is None else threshold
+    _require_integer("threshold", threshold, 1, clients)
+    if threshold < smallest:
+        rule = "2t > n + c" if server == "active" else "t > c"
+        raise ConfigError(
+            f"threshold {threshold} is too low for {clients} clients of which {corrupt} may be corrupt: "
+            f"{rule} needs at least {smallest}"
+        )
+    minimum_survivors = threshold if minimum_survivors is None else minimum_survivors
+    _require_integer("minimum_survivors", minimum_survivors, threshold, clients)
+    return threshold, minimum_survivors
+
+
+def _sparse(
+    clients: int,
+    corrupt: int,
+    threshold: int | None,
+    minimum_survivors: int | None,
+    server: ServerModel,
+    degree: int,
+) -> tuple[int, int]:
+    """t and m on a sparse graph: t from the bounds, m from the caller, who must say it."""
+    _require_integer("degree", degree, 2, clients - 2)
+    if degree % 2:
+        raise ConfigError(f"degree is even, not {degree}: leave it out for the complete graph")
+    if minimum_survivors is None:
+        raise ConfigError("minimum_survivors is needed beside a degree: the threshold counts neighbours only")
+    smallest = smallest_threshold(clients=clients, corrupt=corrupt, server="active")
+    _require_integer("minimum_survivors", minimum_survivors, smallest, clients)
+    try:
+        if threshold is None:
+            threshold = least_threshold(
+                clients=clients, corrupt=corrupt, degree=degree, server=server, sigma=GRINDABLE_SIGMA
+            )
+        _require_integer("threshold", threshold, 1, degree + 1)
+        check_privacy(
+            clients=clients,
+            corrupt=corrupt,
+            dropped=clients - minimum_survivors,
+            degree=degree,
+            threshold=threshold,
+            server=server,
+            sigma=GRINDABLE_SIGMA,
+        )
+    except InfeasibleError as error:
+        raise ConfigError(f"degree {degree} with threshold {threshold} is not safe: {error}") from error
+    return threshold, minimum_survivors
+
+
 def smallest_threshold(*, clients: int, corrupt: int, server: ServerModel) -> int:
     """The least t with 2t > n + c (active server, Bonawitz et al. 2017, section 6.2) or t > c."""
     return (clients + corrupt) // 2 + 1 if server == "active" else corrupt + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientPolicy:
-    """What a client insists on. It is the client's own; no message changes it.
-
-    Attributes:
-        authority: Ed25519 key that signs enrolment lists, 32 bytes. Never the server's.
-        operator: Ed25519 key that signs tasks, 32 bytes.
-        corrupt_fraction: Fraction of the cohort assumed to collude with the server.
-        minimum_survivors: Floor below which this client opens nothing.
-        servers: Server models accepted.
-        minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
-        minimum_serial: Oldest enrolment list accepted.
-        maximum_rounds: Rounds this client takes part in per session; None for any number.
-        patience_seconds: After this long without a message, a round is given up.
-    """
-
-    authority: bytes
-    operator: bytes
-    corrupt_fraction: float = 1 / 3
-    minimum_survivors: int = 3
-    servers: frozenset[ServerModel] = frozenset({"active"})
-    minimum_noise_multiplier: float = 0.0
-    minimum_serial: int = 0
-    maximum_rounds: int | None = None
-    patience_seconds: float = 3600.0
-
-    def corrupt(self, clients: int) -> int:
-        """Corrupt clients assumed among `clients`: at least one."""
-        return max(1, whole_part(self.corrupt_fraction, clients))
-
-    def check(self, config: RoundConfig) -> None:
-        """Refuse a config that is weaker than this policy.
-
-        Raises:
-            PolicyRefusedError: With the code of the first clause that fails.
-        """
-        # T03: every clause is recomputed here from the client's own numbers.
-        if config.server not in self.servers:
-            raise PolicyRefusedError(Code.SERVER_POLICY, f"a {config.server} server is not accepted")
-        corrupt = self.corrupt(config.clients)
-        needed = smallest_threshold(clients=config.clients, corrupt=corrupt, server=config.server)
-        if config.corrupt < corrupt or config.threshold < needed:
-            raise PolicyRefusedError(
-                Code.THRESHOLD_POLICY,
-                f"threshold {config.threshold} against {config.corrupt} corrupt of {config.clients} is "
-                f"weaker than this client's {needed} against {corrupt}",
-            )
-        if config.minimum_survivors < max(self.minimum_survivors, corrupt + 2):
-            raise PolicyRefusedError(
-                Code.THRESHOLD_POLICY,
-                f"{config.minimum_survivors} survivors are fewer than this client's floor",
-            )
-        multiplier = config.noise.multiplier if config.noise is not None else 0.0
-        if multiplier < self.minimum_noise_multiplier:
-            raise PolicyRefusedError(
-                Code.NOISE_POLICY,
-                f"noise multiplier {multiplier} is below this client's {self.minimum_noise_multiplier}",
-            )
 
 
 def _positive(name: str, value: float) -> float:

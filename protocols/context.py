@@ -3,6 +3,7 @@
 Immutable and public. It must never hold a secret.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType
 
@@ -67,6 +68,11 @@ def model_digest(model: bytes) -> bytes:
     return digest(Label.MODEL, model)
 
 
+def packed(members: Iterable[int]) -> bytes:
+    """Ids in four bytes each, big-endian."""
+    return b"".join([member.to_bytes(4) for member in members])
+
+
 def set_digest(label: Label, context: RoundContext, members: tuple[ClientId, ...]) -> bytes:
     """Digest of an ordered set of clients (U2 or U3) in a context."""
-    return digest(label, context.prefix, *members)
+    return digest(label, context.prefix, packed(members))

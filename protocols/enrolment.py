@@ -15,10 +15,10 @@ from secagg.errors import SignatureError
 from secagg.kdf import Label, encode
 from secagg.keys import SigningKey, verify
 
-from .config import ClientPolicy
 from .context import ClientId
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_MEMBERS, Body, Ids, Key, Signature
+from .policy import ClientPolicy
 
 
 class Enrolment(Body, frozen=True):

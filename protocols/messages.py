@@ -70,7 +70,7 @@ class Roster(Body, frozen=True):
 
 
 class Deal(Body, frozen=True):
-    """U2, and for each of its members but the receiver: the record and the two commitments."""
+    """U2, and for each of its members that is the receiver's neighbour: the record and two commitments."""
 
     senders: Ids
     records: Records
@@ -85,10 +85,12 @@ class Survivors(Body, frozen=True):
 
 
 class Tags(Body, frozen=True):
-    """U4 without the receiver, and each member's tag for the receiver."""
+    """The receiver's neighbours in U4 with their tags for it; on a sparse graph, U4's signatures too."""
 
     senders: Ids
     tags: Digests
+    signers: Ids = ()
+    signatures: Annotated[bytes, Meta(max_length=64 * MAX_MEMBERS)] = b""
 
 
 # From a client, once per session
@@ -110,7 +112,7 @@ class MaskKey(Body, frozen=True):
 
 
 class Shares(Body, frozen=True):
-    """Records for U1 without the sender; commitments for all of U1, the sender's own included."""
+    """Records for the sender's holders in U1 but itself; commitments for all of them."""
 
     seed_commitment: Digest
     records: Records
@@ -125,15 +127,17 @@ class Masked(Body, frozen=True):
 
 
 class Consistency(Body, frozen=True):
-    """The sender's view of U2 and U3, and a directed tag for each member of U3 but the sender."""
+    """The sender's view of U2 and U3, a directed tag for each neighbour in U3, and on a sparse graph a
+    signature of the view that anyone can check."""
 
     sharing: Digest
     survivors: Digest
     tags: Digests
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class Answer(Body, frozen=True):
-    """One 32-byte share per member of U2: of b_u for those alive, of sigma_u for the rest."""
+    """One 32-byte share per dealer held, ascending: of b_u for those alive, of sigma_u for the rest."""
 
     shares: Digests
 

@@ -7,7 +7,7 @@ anyone could have sent it; a signed one that breaks the protocol ends its sender
 import hashlib
 
 from . import wire
-from .cohort import Cohort, Seat
+from .cohort import Cohort, Ids, Seat, make_cohort
 from .config import RoundConfig
 from .context import SERVER, ClientId, RoundContext, model_digest
 from .enrolment import Enrolment
@@ -37,6 +37,7 @@ from .messages import (
 from .messages import Cohort as CohortMessage
 from .outputs import Aborted, Excluded, Output, Refused, Send
 from .pairwise import server as machine
+from .pairwise.unmasking import Round
 from .task import Task
 from .transcript import Transcript
 
@@ -69,6 +70,7 @@ class ServerSession:
         self._base = RoundContext(session, 0, task.session_hash(self._enrolment))
         self._joined: dict[ClientId, Member] = {}
         self._cohort: Cohort | None = None
+        self._holders: dict[ClientId, Ids] = {}
         self._state: machine.Collecting | None = None
         self._excluded: set[ClientId] = set()
         self._seen: dict[tuple[ClientId, str], bytes] = {}
@@ -78,7 +80,8 @@ class ServerSession:
     @property
     def cohort(self) -> tuple[ClientId, ...]:
         """Clients that joined and are not excluded, ascending; empty before the cohort is fixed."""
-        return tuple(v for v in self._cohort or {} if v not in self._excluded)
+        seats = self._cohort.seats if self._cohort is not None else ()
+        return tuple(v for v in seats if v not in self._excluded)
 
     @property
     def phase(self) -> str:
@@ -114,7 +117,8 @@ class ServerSession:
             )
         self._rounds += 1
         context = RoundContext(self._base.session, self._rounds, config.hash, model_digest(model))
-        self._state = machine.open_round(machine.Round(self._cohort, config), context, clients)
+        table = Round(self._cohort, self._holders, config)
+        self._state = machine.open_round(table, context, clients)
         self._seen.clear()
         self.deadline = now + self._phase_seconds
         return [self._send(context, clients, RoundOpen(model))]
@@ -133,7 +137,8 @@ class ServerSession:
             return [Refused(sender, error)]
         signer = ClientId(envelope.sender)
         try:
-            if not self._is_news(signer, envelope, data):
+            digest = hashlib.sha256(data).digest()
+            if not self._is_news(signer, envelope, digest):
                 return []
             if self._recorder is not None:
                 self._recorder.record(
@@ -191,7 +196,7 @@ class ServerSession:
                 state.accept(sender, wire.decode_body(envelope, Answer))
         state.waiting.discard(sender)
 
-    def _is_news(self, sender: ClientId, envelope: wire.Envelope, data: bytes) -> bool:
+    def _is_news(self, sender: ClientId, envelope: wire.Envelope, digest: bytes) -> bool:
         """Whether this is not a repetition of the sender's message of this kind.
 
         Raises:
@@ -199,8 +204,7 @@ class ServerSession:
         """
         if sender in self._excluded:
             raise OutOfOrderError(Code.UNEXPECTED_MESSAGE, f"client {sender} is excluded", phase=self.phase)
-        seen = self._seen.setdefault((sender, envelope.kind), hashlib.sha256(data).digest())
-        if seen != hashlib.sha256(data).digest():
+        if self._seen.setdefault((sender, envelope.kind), digest) != digest:
             raise FaultyPeerError(
                 Code.CONFLICTING_DUPLICATE,
                 f"client {sender} signed two different {envelope.kind!r} messages",
@@ -267,13 +271,12 @@ class ServerSession:
                 phase="join",
                 suspects=sorted(self._identities.keys() - self._joined.keys()),
             )
-            self._cohort = {}
+            self._cohort = make_cohort(self._base, {}, None)
             return [Aborted(error)]
         members = tuple(self._joined[v] for v in ids)
-        self._cohort = {
-            v: Seat(index, self._identities[v], self._joined[v].channel_key)
-            for index, v in enumerate(ids, start=1)
-        }
+        seats = {v: Seat(self._identities[v], self._joined[v].channel_key) for v in ids}
+        self._cohort = make_cohort(self._base, seats, base.degree)
+        self._holders = self._cohort.all_holders()
         return [self._send(self._base, tuple(ids), CohortMessage(members))]
 
     def _translate(self, result: machine.ServerOutput, context: RoundContext) -> Output:

@@ -6,10 +6,10 @@ from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
 from .client_session import ClientSession
-from .config import ClientPolicy
 from .context import ClientId
 from .enrolment import Enrolment
 from .outputs import Output
+from .policy import ClientPolicy
 from .server_session import ServerSession
 from .task import Task
 from .transcript import Transcript

@@ -21,12 +21,13 @@ from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from .client_session import ClientSession
-from .config import ClientPolicy, RoundConfig
+from .config import RoundConfig
 from .context import MAX_CLIENT_ID, ClientId
 from .enrolment import enrol
 from .errors import ConfigError, InputError, SessionOverError
 from .outputs import Aborted, Excluded, Finished, NeedInput, Opening, Output, Persist, Refused, Send
 from .pipeline import as_seed, prepare, quantized, reveal
+from .policy import ClientPolicy
 from .server_session import ServerSession
 from .task import sign_task
 from .transcript import Transcript

@@ -7,9 +7,10 @@ from secagg.errors import SignatureError
 from secagg.kdf import Label, digest, encode
 from secagg.keys import SigningKey, verify
 
-from .config import ClientPolicy, RoundConfig
+from .config import RoundConfig
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_CONFIGS
+from .policy import ClientPolicy
 
 _COHORT_FIELDS = ("clients", "threshold", "corrupt", "minimum_survivors", "degree", "server", "protection")
 

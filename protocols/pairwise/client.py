@@ -7,12 +7,16 @@ and sends what these states return.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
-from protocols.cohort import Cohort
-from protocols.config import RoundConfig
+from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext, set_digest
-from protocols.errors import Code, FaultyPeerError, FaultyServerError, FaultyServerOrPeerError, InputError
+from protocols.errors import (
+    Code,
+    FaultyPeerError,
+    FaultyServerError,
+    FaultyServerOrPeerError,
+    InputError,
+)
 from protocols.messages import Answer, Consistency, Deal, Masked, MaskKey, Roster, Shares, Survivors, Tags
 from secagg.errors import AgreementError, SealError
 from secagg.kdf import Label, derive
@@ -24,8 +28,9 @@ from secagg.sealing import open_sealed, seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 
+from .agreement import ascending, check_signatures
+from .place import HeldShares, Place, held_shares, require_holders
 from .schedule import (
-    SHARE_BYTES,
     consistency_key,
     consistency_tag,
     dealing_context,
@@ -36,26 +41,8 @@ from .schedule import (
     seed_commitment,
     self_mask,
     share_commitments,
+    signed_sets,
 )
-
-Ids = tuple[ClientId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What does not change during a round: who I am, among whom, summing what."""
-
-    me: ClientId
-    cohort: Cohort
-    config: RoundConfig
-
-
-@dataclass(frozen=True, slots=True)
-class HeldShares:
-    """One dealer's shares in this client's hands: at most one of the two ever leaves (T01)."""
-
-    of_self_mask: SecretBytes
-    of_mask_key: SecretBytes
 
 
 def open_round(
@@ -79,19 +66,22 @@ class AwaitRoster:
     mask_key: AgreementKey
 
     def accept(self, message: Roster) -> tuple["AwaitShares", Shares]:
-        """Phase shares: deal b_u and sigma_u to U1.
+        """Phase shares: deal b_u and sigma_u to the holders in U1.
 
         Raises:
             FaultyServerError: If the roster is not one the server may send.
+            ThresholdError: If too few holders are in it: this client sits the round out.
         """
         place = self.place
         roster = self._checked(message)
+        require_holders(place, roster.keys(), "keys")
         context = self.context.with_roster(roster_digest(self.context, place.cohort, roster))
         self_seed = derive(self.seed, Label.SELF_SEED, context.prefix)
         dealt = self._deal(context, self_seed)
         records, self_commitments, key_commitments = [], [], []
-        for holder in roster:
-            shares = dealt[place.cohort[holder].index - 1]
+        for shares, holder in zip(dealt, place.holders, strict=True):
+            if holder not in roster:
+                continue
             dealing = dealing_context(context, place.me, holder)
             pair = share_commitments(dealing, shares)
             self_commitments.append(pair[0])
@@ -99,15 +89,17 @@ class AwaitRoster:
             if holder != place.me:
                 key = sealing_key(self.channels[holder], dealing)
                 records.append(seal(key, shares, context=b"".join(pair)))
-        held = _held(dealt[place.cohort[place.me].index - 1])
-        state = AwaitShares(place, context, self.channels, roster, self_seed, self.mask_key, held)
+        held = held_shares(dealt[place.holders.index(place.me)])
+        sampler = derive(self.seed, Label.SAMPLE, context.prefix)
+        state = AwaitShares(place, context, self.channels, roster, self_seed, self.mask_key, held, sampler)
         commitment = seed_commitment(context, place.me, self_seed.reveal())
         return state, Shares(commitment, tuple(records), tuple(self_commitments), tuple(key_commitments))
 
     def _checked(self, message: Roster) -> dict[ClientId, bytes]:
         place = self.place
-        ids = _ascending(message.ids)
-        if ids is None or len(ids) != len(message.mask_keys) or not set(ids) <= place.cohort.keys():
+        ids = ascending(message.ids)
+        keys, seats = message.mask_keys, place.cohort.seats
+        if ids is None or len(keys) != len(ids) or not set(ids) <= seats.keys():
             raise FaultyServerError(
                 Code.ROSTER_INVALID, "the roster is no subset of the cohort", phase="keys"
             )
@@ -117,25 +109,25 @@ class AwaitRoster:
                 f"a roster of {len(ids)} is below {place.config.quorum}",
                 phase="keys",
             )
-        roster = dict(zip(ids, message.mask_keys, strict=True))
+        roster = dict(zip(ids, keys, strict=True))
         if roster.get(place.me) != self.mask_key.public:
             raise FaultyServerError(
                 Code.ROSTER_SELF, "the roster lacks or alters this client's key", phase="keys"
             )
-        if len(set(message.mask_keys)) != len(ids):
+        if len(set(keys)) != len(ids):
             raise FaultyServerError(
                 Code.ROSTER_INVALID, "a mask key stands twice in the roster", phase="keys"
             )
         return roster
 
     def _deal(self, context: RoundContext, self_seed: SecretBytes) -> list[bytes]:
-        """Both secrets shared at once: 64 bytes per index of the cohort."""
+        """Both secrets shared at once: 64 bytes per holder, in the order of `Place.holders`."""
         place, both = self.place, SecretBytes(self_seed.reveal() + self.mask_seed.reveal())
         threshold = place.config.threshold
         # Bound to the roster: another roster never yields a second point on the same polynomial.
         stream = derive(self.seed, Label.POLYNOMIAL, context.prefix)
         coefficients = SecretBytes(expand(stream, coefficient_bytes(len(both), threshold=threshold)))
-        return split(both, threshold=threshold, holders=len(place.cohort), coefficients=coefficients)
+        return split(both, threshold=threshold, holders=len(place.holders), coefficients=coefficients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,35 +141,47 @@ class AwaitShares:
     self_seed: SecretBytes
     mask_key: AgreementKey
     own: HeldShares
+    sampler: SecretBytes
 
     def accept(self, message: Deal) -> "AwaitInput":
         """Open and check every share before anything is masked.
 
         Raises:
             FaultyServerError: If the sharing set is not one the server may send.
+            ThresholdError: If too few holders are in it: this client sits the round out.
             FaultyServerOrPeerError: If a record does not open.
             FaultyPeerError: If a share does not match its dealer's commitment.
         """
         place = self.place
-        sharing = _ascending(message.senders)
+        sharing = ascending(message.senders)
         if sharing is None or not set(sharing) <= self.roster.keys() or place.me not in sharing:
             raise FaultyServerError(
                 Code.SHARING_SET_INVALID,
                 "U2 is no subset of the roster with this client in it",
                 phase="shares",
             )
-        peers = [v for v in sharing if v != place.me]
+        members = set(sharing)
+        peers = [v for v in place.holders if v in members and v != place.me]
         lists = (message.records, message.self_commitments, message.key_commitments)
         if len(sharing) < place.config.quorum or any(len(entries) != len(peers) for entries in lists):
             raise FaultyServerError(
                 Code.SHARING_SET_INVALID, f"U2 of {len(sharing)} is too small or not aligned", phase="shares"
             )
+        require_holders(place, members, "shares")
         held = {place.me: self.own}
         for peer, *entry in zip(peers, *lists, strict=True):
             held[peer] = self._open(peer, *entry)
         tag_keys = {peer: consistency_key(self.channels[peer]) for peer in peers}
         return AwaitInput(
-            place, self.context, tag_keys, self.roster, sharing, self.self_seed, self.mask_key, held
+            place,
+            self.context,
+            tag_keys,
+            self.roster,
+            sharing,
+            self.self_seed,
+            self.mask_key,
+            held,
+            self.sampler,
         )
 
     def _open(
@@ -203,7 +207,7 @@ class AwaitShares:
                 phase="shares",
                 suspects=(dealer,),
             )
-        return _held(shares)
+        return held_shares(shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +222,10 @@ class AwaitInput:
     self_seed: SecretBytes
     mask_key: AgreementKey
     held: Mapping[ClientId, HeldShares]
+    sampler: SecretBytes
 
     def submit(self, vector: Words) -> tuple["AwaitSurvivors", Masked]:
-        """Phase masked: the vector plus the self mask and one mask per member of U2.
+        """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
 
         Raises:
             InputError: If the vector is not of the ring's dtype and the config's length.
@@ -234,14 +239,14 @@ class AwaitInput:
             )
         masked = vector.copy()
         apply_masks(masked, self._masks(), ring=ring)
-        state = AwaitSurvivors(place, self.context, self.tag_keys, self.sharing, self.held)
+        state = AwaitSurvivors(place, self.context, self.tag_keys, self.sharing, self.held, self.sampler)
         return state, Masked(ring.pack(masked))
 
     def _masks(self) -> list[Mask]:
         place, context = self.place, self.context
         digest = set_digest(Label.SHARING_SET, context, self.sharing)
         masks = [self_mask(self.self_seed, place.me, context=context, sharing=digest, config=place.config)]
-        for peer in self.sharing:
+        for peer in self.held:
             if peer == place.me:
                 continue
             try:
@@ -274,15 +279,16 @@ class AwaitSurvivors:
     tag_keys: Mapping[ClientId, SecretBytes]
     sharing: Ids
     held: Mapping[ClientId, HeldShares]
+    sampler: SecretBytes
 
     def accept(self, message: Survivors) -> tuple["AwaitConsistency", Consistency]:
-        """Phase consistency: commit to U3, once, towards each of its members.
+        """Phase consistency: commit to U3, once, towards each neighbour in it, and by signature to all.
 
         Raises:
             FaultyServerError: If U3 is not one the server may send, or is below the minimum.
         """
         me = self.place.me
-        dropped = _ascending(message.dropped)
+        dropped = ascending(message.dropped)
         if dropped is None or not set(dropped) <= set(self.sharing) or me in dropped:
             raise FaultyServerError(
                 Code.SURVIVOR_SET_INVALID,
@@ -300,13 +306,16 @@ class AwaitSurvivors:
         u2 = set_digest(Label.SHARING_SET, context, self.sharing)
         u3 = set_digest(Label.SURVIVOR_SET, context, survivors)
         sets = u2 + u3
+        alive = set(survivors)
         tags = tuple(
             consistency_tag(self.tag_keys[v], context, me, v, sets=sets).reveal()
-            for v in survivors
-            if v != me
+            for v in sorted(self.held)
+            if v in alive and v != me
         )
-        state = AwaitConsistency(self.place, context, self.tag_keys, self.held, survivors, sets)
-        return state, Consistency(u2, u3, tags)
+        sparse = self.place.config.degree is not None
+        signature = self.place.identity.sign(signed_sets(context, me, sets)) if sparse else b""
+        state = AwaitConsistency(self.place, context, self.tag_keys, self.held, survivors, sets, self.sampler)
+        return state, Consistency(u2, u3, tags, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +328,10 @@ class AwaitConsistency:
     held: Mapping[ClientId, HeldShares]
     survivors: Ids
     sets: bytes
+    sampler: SecretBytes
 
     def accept(self, message: Tags) -> tuple["Done", Answer]:
-        """Phase unmask: one share per member of U2, once, if a quorum saw the same sets.
+        """Phase unmask: one share per dealer in U2, once, if a quorum saw the same sets.
 
         A wrong tag is not counted rather than fatal: one corrupt client cannot stall the others,
         and only the number of clients that agree matters (SPEC 7.5).
@@ -331,11 +341,12 @@ class AwaitConsistency:
             FaultyServerOrPeerError: If fewer than t members agree with this client.
         """
         me = self.place.me
-        senders = _ascending(message.senders)
-        allowed = set(self.survivors) - {me}
+        senders = ascending(message.senders)
+        alive = set(self.survivors)
+        allowed = (alive & self.held.keys()) - {me}
         if senders is None or not set(senders) <= allowed or len(senders) != len(message.tags):
             raise FaultyServerError(
-                Code.SURVIVOR_SET_INVALID, "tags come from U3 without this client", phase="consistency"
+                Code.SURVIVOR_SET_INVALID, "tags come from neighbours in U3", phase="consistency"
             )
         differing = []
         for v, tag in zip(senders, message.tags, strict=True):
@@ -350,7 +361,17 @@ class AwaitConsistency:
                 phase="consistency",
                 suspects=differing,
             )
-        alive = set(self.survivors)
+        if self.place.config.degree is not None:
+            check_signatures(
+                message,
+                among=self.survivors,
+                needed=self.place.config.minimum_survivors,
+                sample=self.place.config.sample,
+                sampler=self.sampler,
+                cohort=self.place.cohort,
+                context=self.context,
+                sets=self.sets,
+            )
         # T01: one list decides which of the two shares leaves, and the state that holds both ends here.
         shares = tuple(
             (held.of_self_mask if dealer in alive else held.of_mask_key).reveal()
@@ -367,14 +388,3 @@ class Done:
 
 
 ClientState = AwaitRoster | AwaitShares | AwaitInput | AwaitSurvivors | AwaitConsistency | Done
-
-
-def _held(shares: bytes) -> HeldShares:
-    return HeldShares(SecretBytes(shares[:SHARE_BYTES]), SecretBytes(shares[SHARE_BYTES:]))
-
-
-def _ascending(ids: tuple[int, ...]) -> Ids | None:
-    """The ids, or None unless strictly ascending: then a repeated id cannot count twice."""
-    if any(a >= b for a, b in pairwise(ids)):
-        return None
-    return tuple(ClientId(i) for i in ids)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from protocols.cohort import Cohort
 from protocols.config import RoundConfig
-from protocols.context import SERVER, ClientId, RoundContext
-from secagg.kdf import Label, derive, digest, extract
+from protocols.context import SERVER, ClientId, RoundContext, packed
+from secagg.kdf import Label, derive, digest, encode, extract
 from secagg.keys import AgreementKey
 from secagg.masks import Mask
 from secagg.secret import SecretBytes
@@ -19,12 +19,9 @@ _AGREEMENT_SALT = digest(Label.PAIR_AGREEMENT)
 
 
 def roster_digest(context: RoundContext, cohort: Cohort, mask_keys: Mapping[ClientId, bytes]) -> bytes:
-    """Commits to the ordered (id, index, identity, channel key, mask key) of U1."""
-    fields: list[int | bytes] = []
-    for client, mask_key in mask_keys.items():
-        seat = cohort[client]
-        fields += (client, seat.index, seat.identity, seat.channel_key, mask_key)
-    return digest(Label.ROSTER, context.prefix, *fields)
+    """Commits to the ordered ids and mask keys of U1 and, by the cohort's digest, to all their keys."""
+    keys = b"".join(mask_keys.values())
+    return digest(Label.ROSTER, context.prefix, cohort.digest, packed(mask_keys), keys)
 
 
 def mask_key_pair(seed: SecretBytes) -> AgreementKey:
@@ -68,6 +65,11 @@ def consistency_tag(
     Its input has a direction, so a tag that comes back to its maker proves nothing (T38).
     """
     return derive(key, Label.CONSISTENCY, context.bind("consistency", sender, receiver), sets)
+
+
+def signed_sets(context: RoundContext, signer: ClientId, sets: bytes) -> bytes:
+    """What a client's identity signs to tell everyone its view of U2 and U3."""
+    return encode(Label.SIGN_SETS, context.bind("sets", signer, SERVER), sets)
 
 
 def pair_mask(

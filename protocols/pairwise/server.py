@@ -11,8 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from protocols.cohort import Cohort
-from protocols.config import RoundConfig
+from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext, set_digest
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import (
@@ -28,25 +27,18 @@ from protocols.messages import (
     Tags,
 )
 from protocols.outputs import Finished, Opening, Persist
-from secagg.errors import AgreementError, CapacityError, DomainError
+from secagg.errors import AgreementError, CapacityError, DomainError, SignatureError
 from secagg.kdf import Label
-from secagg.keys import AgreementKey
-from secagg.masks import Mask, apply_masks
+from secagg.keys import AgreementKey, verify
 from secagg.ring import Words
 from secagg.secret import SecretBytes
-from secagg.shamir import combine, commitment
 
 from .schedule import (
-    SHARE_BYTES,
-    dealing_context,
-    mask_key_pair,
-    pair_mask,
     roster_digest,
-    seed_commitment,
-    self_mask,
+    signed_sets,
 )
+from .unmasking import Round, Slots, Unmasking, faulty
 
-Ids = tuple[ClientId, ...]
 _PROBE = AgreementKey.from_seed(SecretBytes(bytes(31) + b"\x01"))  # public; only tests keys for low order
 
 
@@ -59,14 +51,6 @@ class Deliver:
 
 
 ServerOutput = Deliver | Persist | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What does not change during a round."""
-
-    cohort: Cohort
-    config: RoundConfig
 
 
 def require_agreement_key(public: bytes, *, phase: str, sender: ClientId) -> None:
@@ -98,7 +82,7 @@ class AwaitKeys:
         """Keep a mask key that is fresh and not degenerate."""
         require_agreement_key(message.mask_key, phase=self.phase, sender=sender)
         if any(message.mask_key == other.mask_key for other in self.inbox.values()):
-            raise _faulty(Code.KEY_REPEATED, sender, self.phase, "repeated another client's mask key")
+            raise faulty(Code.KEY_REPEATED, sender, self.phase, "repeated another client's mask key")
         self.inbox[sender] = message
 
     def close(self) -> tuple["AwaitShares", list[ServerOutput]]:
@@ -106,7 +90,11 @@ class AwaitKeys:
         roster_ids = _quorum(self.inbox, self.round.config.quorum, self.phase, self.waiting)
         roster = {v: self.inbox[v].mask_key for v in roster_ids}
         context = self.context.with_roster(roster_digest(self.context, self.round.cohort, roster))
-        state = AwaitShares(self.round, context, set(roster_ids), roster)
+        slots = {
+            dealer: {v: slot for slot, v in enumerate(v for v in self.round.holders[dealer] if v in roster)}
+            for dealer in roster
+        }
+        state = AwaitShares(self.round, context, set(roster_ids), roster, slots)
         return state, [Deliver(roster_ids, Roster(roster_ids, tuple(roster.values())))]
 
 
@@ -120,36 +108,38 @@ class AwaitShares:
     context: RoundContext
     waiting: set[ClientId]
     roster: Mapping[ClientId, bytes]
+    slots: Slots
     inbox: dict[ClientId, Shares] = field(default_factory=dict)
 
     def accept(self, sender: ClientId, message: Shares) -> None:
         """Keep a dealing that has one record per peer and one pair of commitments per holder."""
-        n = len(self.roster)
+        n = len(self.slots[sender])
         lengths = (len(message.records), len(message.self_commitments), len(message.key_commitments))
         if lengths != (n - 1, n, n):
-            raise _faulty(Code.SHAPE_MISMATCH, sender, self.phase, "dealt to another roster")
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "dealt to another roster")
         self.inbox[sender] = message
 
     def close(self) -> tuple["AwaitMasked", list[ServerOutput]]:
         """Fix U2 and forward to each member what the others dealt to it."""
         sharing = _quorum(self.inbox, self.round.config.quorum, self.phase, self.waiting)
-        place = {v: i for i, v in enumerate(self.roster)}
         outputs: list[ServerOutput] = []
         for receiver in sharing:
-            dealers = [v for v in sharing if v != receiver]
+            dealers = [v for v in self.round.holders[receiver] if v in self.inbox and v != receiver]
             # A dealer's records skip the dealer itself; its commitments do not.
-            slots = [(self.inbox[v], place[receiver], place[receiver] - (v < receiver)) for v in dealers]
+            places = [(self.inbox[v], self.slots[v][receiver], v < receiver) for v in dealers]
             deal = Deal(
                 sharing,
-                tuple(dealt.records[record] for dealt, _, record in slots),
-                tuple(dealt.self_commitments[holder] for dealt, holder, _ in slots),
-                tuple(dealt.key_commitments[holder] for dealt, holder, _ in slots),
+                tuple(dealt.records[slot - after] for dealt, slot, after in places),
+                tuple(dealt.self_commitments[slot] for dealt, slot, _ in places),
+                tuple(dealt.key_commitments[slot] for dealt, slot, _ in places),
             )
             outputs.append(Deliver((receiver,), deal))
         ring = self.round.config.ring
         dealings = {v: self.inbox[v] for v in sharing}
         total = ring.zeros(self.round.config.length)
-        return AwaitMasked(self.round, self.context, set(sharing), self.roster, dealings, total), outputs
+        return AwaitMasked(
+            self.round, self.context, set(sharing), self.roster, self.slots, dealings, total
+        ), outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +152,7 @@ class AwaitMasked:
     context: RoundContext
     waiting: set[ClientId]
     roster: Mapping[ClientId, bytes]
+    slots: Slots
     dealings: Mapping[ClientId, Shares]
     total: Words
     inbox: set[ClientId] = field(default_factory=set)
@@ -171,7 +162,7 @@ class AwaitMasked:
         try:
             words = self.round.config.ring.unpack(message.vector, self.round.config.length)
         except DomainError as error:
-            raise _faulty(Code.SHAPE_MISMATCH, sender, self.phase, f"sent a wrong vector: {error}") from error
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, f"sent a wrong vector: {error}") from error
         np.add(self.total, words, out=self.total)
         self.inbox.add(sender)
 
@@ -180,91 +171,17 @@ class AwaitMasked:
         minimum = self.round.config.minimum_survivors
         survivors = _quorum(self.inbox, minimum, self.phase, self.waiting)
         dropped = tuple(v for v in self.dealings if v not in self.inbox)
-        unmask = Unmasking(self.round, self.context, self.roster, self.dealings, self.total, survivors)
-        return AwaitConsistency(unmask, set(survivors)), [Deliver(survivors, Survivors(dropped))]
-
-
-@dataclass(frozen=True, slots=True)
-class Unmasking:
-    """A fixed U3 and everything needed to open its sum once the shares are in."""
-
-    round: Round
-    context: RoundContext
-    roster: Mapping[ClientId, bytes]
-    dealings: Mapping[ClientId, Shares]
-    total: Words
-    survivors: Ids
-
-    def check_share(self, holder: ClientId, message: Answer) -> None:
-        """Hold every share of an answer against its dealer's commitment.
-
-        Raises:
-            FaultyPeerError: If a share is missing or wrong: the holder accepted it as right before.
-        """
-        if len(message.shares) != len(self.dealings):
-            raise _faulty(Code.SHAPE_MISMATCH, holder, "unmask", "answered for another set")
-        place = list(self.roster).index(holder)
-        alive = set(self.survivors)
-        for (dealer, dealt), share in zip(self.dealings.items(), message.shares, strict=True):
-            kind, commitments = (
-                (Label.SELF_SHARE, dealt.self_commitments)
-                if dealer in alive
-                else (Label.KEY_SHARE, dealt.key_commitments)
-            )
-            dealing = dealing_context(self.context, dealer, holder)
-            if commitment(share, kind=kind, context=dealing) != commitments[place]:
-                raise _faulty(
-                    Code.SHARE_COMMITMENT, holder, "unmask", f"altered the share of client {dealer}"
-                )
-
-    def open(self, answers: Mapping[ClientId, Answer]) -> Words:
-        """Rebuild and verify every secret, then remove every mask.
-
-        Raises:
-            FaultyPeerError: If a client dealt shares of something else than what it committed to.
-        """
-        holders = sorted(answers)[: self.round.config.threshold]
-        indices = [self.round.cohort[v].index for v in holders]
-        rows = [b"".join(answers[v].shares) for v in holders]
-        secrets = combine(indices, rows)
-        sharing = set_digest(Label.SHARING_SET, self.context, tuple(self.dealings))
-        masks: list[Mask] = []
-        for place, client in enumerate(self.dealings):
-            secret = secrets[place * SHARE_BYTES : (place + 1) * SHARE_BYTES]
-            if client in self.survivors:
-                masks.append(self._own_mask(client, secret, sharing))
-            else:
-                masks += self._pair_masks(client, secret, sharing)
-        config, total = self.round.config, self.total.copy()
-        apply_masks(total, masks, ring=config.ring)
-        return config.ring.reduce(total)
-
-    def _own_mask(self, client: ClientId, secret: bytes, sharing: bytes) -> Mask:
-        # T17: never subtract an unverified mask.
-        if seed_commitment(self.context, client, secret) != self.dealings[client].seed_commitment:
-            raise _faulty(Code.DEALER_INCONSISTENT, client, "unmask", "dealt shares of another self mask")
-        mask = self_mask(
-            SecretBytes(secret), client, context=self.context, sharing=sharing, config=self.round.config
+        unmask = Unmasking(
+            self.round,
+            self.context,
+            self.roster,
+            self.slots,
+            self.dealings,
+            self.total,
+            survivors,
+            frozenset(survivors),
         )
-        return Mask(mask.key, -mask.sign)
-
-    def _pair_masks(self, dropped: ClientId, secret: bytes, sharing: bytes) -> list[Mask]:
-        """The dropped client's own masks: what the survivors' halves need in order to cancel."""
-        key = mask_key_pair(SecretBytes(secret))
-        if key.public != self.roster[dropped]:
-            raise _faulty(Code.DEALER_INCONSISTENT, dropped, "unmask", "dealt shares of another mask key")
-        return [
-            pair_mask(
-                key,
-                dropped,
-                survivor,
-                self.roster[survivor],
-                context=self.context,
-                sharing=sharing,
-                config=self.round.config,
-            )
-            for survivor in self.survivors
-        ]
+        return AwaitConsistency(unmask, set(survivors)), [Deliver(survivors, Survivors(dropped))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,25 +205,38 @@ class AwaitConsistency:
         u2 = set_digest(Label.SHARING_SET, self.context, sharing)
         u3 = set_digest(Label.SURVIVOR_SET, self.context, survivors)
         if (message.sharing, message.survivors) != (u2, u3):
-            raise _faulty(
-                Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "signed other sets than it was sent"
-            )
-        if len(message.tags) != len(survivors) - 1:
-            raise _faulty(Code.SHAPE_MISMATCH, sender, self.phase, "tagged another survivor set")
+            raise faulty(Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "signed other sets than it was sent")
+        if len(message.tags) != len(self._places(sender)):
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "tagged another survivor set")
+        if self.unmasking.round.config.degree is not None:
+            identity = self.unmasking.round.cohort.seats[sender].identity
+            try:
+                verify(identity, message.signature, signed_sets(self.context, sender, u2 + u3))
+            except SignatureError as error:
+                raise faulty(Code.SIGNATURE_INVALID, sender, self.phase, "did not sign its sets") from error
         self.inbox[sender] = message
+
+    def _places(self, sender: ClientId) -> dict[ClientId, int]:
+        """Where a sender's tag for each of its neighbours in U3 stands."""
+        alive = self.unmasking.alive
+        peers = (v for v in self.unmasking.round.holders[sender] if v in alive and v != sender)
+        return {v: place for place, v in enumerate(peers)}
 
     def close(self) -> tuple["AwaitUnmask", list[ServerOutput]]:
         """Fix U4; the record of what is about to be opened goes out before the request to open it."""
         unmasking, config = self.unmasking, self.unmasking.round.config
-        members = _quorum(self.inbox, config.threshold, self.phase, self.waiting)
-        place = {v: i for i, v in enumerate(unmasking.survivors)}
+        sparse = config.degree is not None
+        needed = config.minimum_survivors if sparse else config.threshold
+        members = _quorum(self.inbox, needed, self.phase, self.waiting)
         context = unmasking.context
         opening = Opening(context.session, context.round, config, unmasking.survivors)
         outputs: list[ServerOutput] = [Persist(opening)]
+        places = {v: self._places(v) for v in members}
+        signatures = b"".join(self.inbox[v].signature for v in members)
         for receiver in members:
-            senders = tuple(v for v in members if v != receiver)
-            tags = tuple(self.inbox[v].tags[place[receiver] - (v < receiver)] for v in senders)
-            outputs.append(Deliver((receiver,), Tags(senders, tags)))
+            senders = tuple(v for v in places[receiver] if v in self.inbox)
+            tags = tuple(self.inbox[v].tags[places[v][receiver]] for v in senders)
+            outputs.append(Deliver((receiver,), Tags(senders, tags, members if sparse else (), signatures)))
         return AwaitUnmask(unmasking, set(members)), outputs
 
 
@@ -381,7 +311,3 @@ def _quorum(
             suspects=sorted(waiting),
         )
     return answered
-
-
-def _faulty(code: Code, client: ClientId, phase: str, what: str) -> FaultyPeerError:
-    return FaultyPeerError(code, f"client {client} {what}", phase=phase, suspects=(client,))

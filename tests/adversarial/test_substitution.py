@@ -13,6 +13,7 @@ from protocols.context import RoundContext
 from protocols.messages import Deal, Roster
 from protocols.pairwise import client as machine
 from protocols.pairwise import schedule
+from protocols.pairwise.place import HeldShares
 from secagg.keys import AgreementKey
 from secagg.masks import apply_masks
 from tests.adversarial.attacks import answered_shares, looks_uniform, open_sum, rebuild
@@ -274,14 +275,14 @@ def test_teeth_undirected_dealings_can_be_reflected(monkeypatch: pytest.MonkeyPa
     def undirected(context: RoundContext, dealer: ClientId, holder: ClientId) -> bytes:
         return original(context, min(dealer, holder), max(dealer, holder))
 
-    original_held = machine._held
+    original_held = machine.held_shares
 
-    def held(shares: bytes) -> machine.HeldShares:
+    def held(shares: bytes) -> HeldShares:
         dealt.setdefault(shares, len(dealt))
         return original_held(shares)
 
     monkeypatch.setattr(machine, "dealing_context", undirected)
-    monkeypatch.setattr(machine, "_held", held)
+    monkeypatch.setattr(machine, "held_shares", held)
     accepted, shares = reflection()
     assert accepted
     own_dealing = {row[32:] for row in dealt} & shares

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from protocols import ClientId, RoundConfig, config, messages, wire
+from protocols import ClientId, RoundConfig, config, messages, policy, wire
 from protocols.client_session import ClientSession
 from protocols.context import SERVER
 from protocols.messages import Answer, Consistency, Survivors, Tags
@@ -200,7 +200,8 @@ def test_no_partition_of_five_clients_exposes_a_victim(c: int) -> None:
 
 def test_teeth_below_the_threshold_rule_some_partition_exposes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: the rule 2t > n + c is replaced by t > c (checks removed: config's and policy's)."""
-    monkeypatch.setattr(config, "smallest_threshold", lambda *, clients, corrupt, server: corrupt + 1)
+    for module in (config, policy):
+        monkeypatch.setattr(module, "smallest_threshold", lambda *, clients, corrupt, server: corrupt + 1)
     config_ = RoundConfig(
         clients=5, length=64, clip=1.0, value_bits=12, corrupt=2, threshold=3, minimum_survivors=4
     )

@@ -16,11 +16,12 @@ import pytest
 from protocols import messages as m
 from protocols import wire
 from protocols.client_session import ClientSession
-from protocols.config import ClientPolicy, RoundConfig
+from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.enrolment import enrol
 from protocols.errors import ProtocolError
 from protocols.outputs import Aborted, NeedInput, Output, Send
+from protocols.policy import ClientPolicy
 from protocols.server_session import ServerSession
 from protocols.task import sign_task
 from secagg.keys import SigningKey

@@ -20,9 +20,9 @@ from protocols import (
     wire,
 )
 from protocols.client_session import ClientSession
-from protocols.config import ClientPolicy
 from protocols.context import RoundContext
 from protocols.enrolment import Enrolment, _signed_bytes, check_enrolment
+from protocols.policy import ClientPolicy
 from protocols.task import Task, check_task
 from secagg.keys import AgreementKey, SigningKey
 from tests.protocols.harness import Table, secret, signing_key

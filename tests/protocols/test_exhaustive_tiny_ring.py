@@ -16,6 +16,7 @@ import pytest
 
 from protocols.context import ClientId, RoundContext, set_digest
 from protocols.pairwise import client as machine
+from protocols.pairwise.place import Place
 from protocols.pairwise.schedule import mask_key_pair
 from secagg import masks as product_masks
 from secagg.kdf import Label
@@ -86,14 +87,15 @@ class Enumeration:
 def input_state(me: ClientId, keys: dict[ClientId, AgreementKey]) -> machine.AwaitInput:
     """A client of the product that awaits its input."""
     return machine.AwaitInput(
-        place=machine.Place(me, {}, TinyConfig()),  # type: ignore[arg-type]
+        place=Place(me, None, CLIENTS, TinyConfig(), None),  # type: ignore[arg-type]
         context=CONTEXT,
         tag_keys={},
         roster={v: key.public for v, key in keys.items()},
         sharing=CLIENTS,
         self_seed=secret("self", me),
         mask_key=keys[me],
-        held={},
+        held=dict.fromkeys(CLIENTS),  # type: ignore[arg-type]
+        sampler=secret("sampler", me),
     )
 
 

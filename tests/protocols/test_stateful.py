@@ -22,12 +22,12 @@ from hypothesis.stateful import (
 
 from protocols import RoundConfig, Transcript, messages, wire
 from protocols.client_session import ClientSession
-from protocols.config import ClientPolicy
 from protocols.context import SERVER, ClientId
 from protocols.enrolment import enrol
 from protocols.errors import Code, ProtocolError
 from protocols.outputs import Aborted, Excluded, Finished, NeedInput, Output, Persist, Refused, Send
 from protocols.pairwise import client as machine
+from protocols.policy import ClientPolicy
 from protocols.server_session import ServerSession
 from protocols.task import sign_task
 from protocols.transcript import chain_head

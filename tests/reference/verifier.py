@@ -7,6 +7,7 @@ makes the two disagree.
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -45,6 +46,11 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
 def expand(key: bytes, *fields: bytes | int | str) -> bytes:
     """HKDF-Expand to one block (RFC 5869, 2.3)."""
     return hmac_sha256(key, encode(*fields) + b"\x01")
+
+
+def four_bytes_each(ids: list[int]) -> bytes:
+    """Ids, big-endian."""
+    return b"".join(struct.pack(">I", i) for i in ids)
 
 
 def context(
@@ -104,19 +110,21 @@ def masked_vector(
     sigma = expand(round_seed, "mask key seed", opened)
     mask_key = X25519PrivateKey.from_private_bytes(expand(sigma, "mask key pair"))
     ids, mask_keys = msgspec.msgpack.decode(roster[7])
-    members = [member[0] for member in msgspec.msgpack.decode(cohort[7])[0]]
-    channels = {member[0]: member[1] for member in msgspec.msgpack.decode(cohort[7])[0]}
-    fields: list[bytes | int] = []
-    for client, key in zip(ids, mask_keys, strict=True):
-        identity = Ed25519PrivateKey.from_private_bytes(expand(root, "simulation", "identity", client))
-        fields += [client, members.index(client) + 1, identity.public_key().public_bytes_raw()]
-        fields += [channels[client], key]
-    bound = context(session, 1, roster[4], sha("roster", opened, *fields), model_digest)
+    members = msgspec.msgpack.decode(cohort[7])[0]
+    identities = b""
+    for member in members:
+        identity = Ed25519PrivateKey.from_private_bytes(expand(root, "simulation", "identity", member[0]))
+        identities += identity.public_key().public_bytes_raw()
+    channels = b"".join(member[1] for member in members)
+    set_up = context(session, 0, session_hash)
+    everyone = sha("cohort", set_up, four_bytes_each([member[0] for member in members]), identities, channels)
+    listed = sha("roster", opened, everyone, four_bytes_each(ids), b"".join(mask_keys))
+    bound = context(session, 1, roster[4], listed, model_digest)
     self_seed = expand(round_seed, "self mask seed", bound)
 
     # The masks, bound to U2.
     sharing = msgspec.msgpack.decode(deal[7])[0]
-    u2 = sha("sharing set U2", bound, *sharing)
+    u2 = sha("sharing set U2", bound, four_bytes_each(sharing))
     width = 2 if bits <= 16 else 4 if bits <= 32 else 8
     y = list(values)
     own = stream(expand(self_seed, "self mask", bound, u2, me, bits, len(y)), len(y), width)

@@ -1,0 +1,90 @@
+"""What a client insists on, whatever the server offers. No keys of its own, no state, no clock."""
+
+from dataclasses import dataclass
+
+from secagg.parameters import GRINDABLE_SIGMA, InfeasibleError, check_privacy
+
+from .config import RoundConfig, ServerModel, smallest_threshold, whole_part
+from .errors import Code, PolicyRefusedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPolicy:
+    """What a client insists on. It is the client's own; no message changes it.
+
+    Attributes:
+        authority: Ed25519 key that signs enrolment lists, 32 bytes. Never the server's.
+        operator: Ed25519 key that signs tasks, 32 bytes.
+        corrupt_fraction: Fraction of the cohort assumed to collude with the server.
+        minimum_survivors: Floor below which this client opens nothing.
+        servers: Server models accepted.
+        minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
+        minimum_serial: Oldest enrolment list accepted.
+        maximum_rounds: Rounds this client takes part in per session; None for any number.
+        patience_seconds: After this long without a message, a round is given up.
+    """
+
+    authority: bytes
+    operator: bytes
+    corrupt_fraction: float = 1 / 3
+    minimum_survivors: int = 3
+    servers: frozenset[ServerModel] = frozenset({"active"})
+    minimum_noise_multiplier: float = 0.0
+    minimum_serial: int = 0
+    maximum_rounds: int | None = None
+    patience_seconds: float = 3600.0
+
+    def corrupt(self, clients: int) -> int:
+        """Corrupt clients assumed among `clients`: at least one."""
+        return max(1, whole_part(self.corrupt_fraction, clients))
+
+    def check(self, config: RoundConfig) -> None:
+        """Refuse a config that is weaker than this policy.
+
+        Raises:
+            PolicyRefusedError: With the code of the first clause that fails.
+        """
+        # T03: every clause is recomputed here from the client's own numbers.
+        if config.server not in self.servers:
+            raise PolicyRefusedError(Code.SERVER_POLICY, f"a {config.server} server is not accepted")
+        corrupt = self.corrupt(config.clients)
+        self._check_threshold(config, corrupt)
+        if config.minimum_survivors < max(self.minimum_survivors, corrupt + 2):
+            raise PolicyRefusedError(
+                Code.THRESHOLD_POLICY,
+                f"{config.minimum_survivors} survivors are fewer than this client's floor",
+            )
+        multiplier = config.noise.multiplier if config.noise is not None else 0.0
+        if multiplier < self.minimum_noise_multiplier:
+            raise PolicyRefusedError(
+                Code.NOISE_POLICY,
+                f"noise multiplier {multiplier} is below this client's {self.minimum_noise_multiplier}",
+            )
+
+    def _check_threshold(self, config: RoundConfig, corrupt: int) -> None:
+        """The rule with this client's own count of corrupt clients, and its own choice of server model."""
+        weaker = PolicyRefusedError(
+            Code.THRESHOLD_POLICY,
+            f"threshold {config.threshold} against {config.corrupt} corrupt of {config.clients} is weaker "
+            f"than what this client asks for against {corrupt}",
+        )
+        if config.corrupt < corrupt:
+            raise weaker
+        if config.degree is None:
+            if config.threshold < smallest_threshold(
+                clients=config.clients, corrupt=corrupt, server=config.server
+            ):
+                raise weaker
+            return
+        try:
+            check_privacy(
+                clients=config.clients,
+                corrupt=corrupt,
+                dropped=config.clients - config.minimum_survivors,
+                degree=config.degree,
+                threshold=config.threshold,
+                server=config.server,
+                sigma=GRINDABLE_SIGMA,
+            )
+        except InfeasibleError as error:
+            raise weaker from error
