@@ -20,6 +20,9 @@ from dp.accounting import shown
 from dp.errors import DPError
 from personalization.errors import PersonalizationError
 from protocols.errors import ConfigError, LocalError, ProtocolError
+from secagg.parameters import GRINDABLE_SIGMA, Server
+
+from . import planning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,6 +103,44 @@ def run_command(
                 sys.stdout.write(json.dumps(summary) + "\n")
             else:
                 _print_summary(summary)
+            sys.stdout.flush()
+
+
+@app.command("plan", help=planning.HELP)
+def plan_command(
+    clients: Annotated[int, typer.Option(help="Clients of a round, all seated.")],
+    corrupt: Annotated[float, typer.Option(help="Fraction that colludes with the server.")],
+    dropout: Annotated[float, typer.Option(help="Fraction that may fall silent.")],
+    server: Annotated[Server, typer.Option(help="The adversary.")] = "active",
+    sigma: Annotated[
+        int, typer.Option(min=1, max=1024, help="Bits of privacy; below 80 only for comparison.")
+    ] = GRINDABLE_SIGMA,
+    eta: Annotated[
+        int, typer.Option(min=1, max=1024, help="Bits of correctness under random dropouts.")
+    ] = 20,
+    bits: Annotated[int | None, typer.Option(help="Bits of a value; 16 beside a dimension.")] = None,
+    dimension: Annotated[int | None, typer.Option(help="Numbers per update; asks for bytes.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
+) -> None:
+    """Choose degree and threshold for a cohort, with the bounds that prove them."""
+    with _told():
+        plan = planning.make_plan(
+            clients=clients,
+            corrupt=corrupt,
+            dropout=dropout,
+            server=server,
+            sigma=sigma,
+            eta=eta,
+            bits=bits,
+            dimension=dimension,
+        )
+        for warning in plan.warnings:
+            _say(f"warning: {warning}")
+        with _printing("nothing was run"):
+            if as_json:
+                sys.stdout.write(json.dumps(planning.as_object(plan), allow_nan=False) + "\n")
+            else:
+                _out.print(*planning.tables(plan))
             sys.stdout.flush()
 
 

@@ -1,0 +1,197 @@
+"""`secagg plan`: a degree and a threshold with their proof sheet, and what a client then uploads.
+
+It decides nothing: numbers come from `secagg.parameters`, a `RoundConfig` says whether they can run, and
+bytes are counted on encoded messages.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import Any
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from protocols import wire
+from protocols.config import RoundConfig
+from protocols.context import ClientId, RoundContext
+from protocols.errors import ConfigError
+from protocols.messages import Answer, Body, Consistency, Masked, MaskKey, Shares
+from secagg.agreement import signature_sample
+from secagg.errors import DomainError
+from secagg.keys import SigningKey
+from secagg.parameters import Parameters, Server, choose
+from secagg.secret import SecretBytes
+
+HELP = """Choose degree and threshold for a cohort, with the bounds that prove them.
+
+The sparsest safe graph, or the complete one; else the bound that fails.
+Privacy is asked for with sigma = 80 bits: the graph's seed is the digest of
+the cohort, which the server can grind by trying cohort after cohort.
+
+[bold]Examples[/bold]
+
+  secagg plan --clients 1000 --corrupt 0.1 --dropout 0.1
+
+  secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --json
+"""
+
+_VALUE_BITS = 16  # where only a dimension is given
+_LABELS = {"keys": "mask key", "masked": "masked vector", "upload": "upload, their sum"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was chosen and what follows from it.
+
+    Attributes:
+        parameters: Degree, threshold and proof.
+        minimum_survivors: m for a RoundConfig: n - D, or more where a config needs more.
+        sample: Signatures a client checks on a sparse graph; 0 on the complete one.
+        modulus_bits: Of the ring without noise; None where no dimension was given.
+        bytes_per_client: Upload by kind of message, and their sum; None likewise.
+        warnings: Why a round cannot run as asked for.
+    """
+
+    parameters: Parameters
+    minimum_survivors: int
+    sample: int
+    modulus_bits: int | None
+    bytes_per_client: dict[str, int] | None
+    warnings: tuple[str, ...]
+
+
+def make_plan(
+    *,
+    clients: int,
+    corrupt: float,
+    dropout: float,
+    server: Server,
+    sigma: int,
+    eta: int,
+    bits: int | None = None,
+    dimension: int | None = None,
+) -> Plan:
+    """Plan a round. With a dimension the plan is certain to run; without one, warnings say if it cannot.
+
+    Raises:
+        ConfigError: Naming the bound that fails, or what a config refuses.
+    """
+    if bits is not None and dimension is None:
+        raise ConfigError("--bits needs --dimension: modulus and bytes depend on both")
+    try:
+        p = choose(clients=clients, corrupt=corrupt, dropout=dropout, server=server, sigma=sigma, eta=eta)
+        survivors, sample = _survivors_and_sample(p)
+    except DomainError as error:
+        raise ConfigError(str(error)) from error
+    warnings = []
+    if (left := clients - survivors) < p.dropped:
+        warnings.append(f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
+    if dimension is not None:
+        config = _config(p, survivors, bits=_VALUE_BITS if bits is None else bits, length=dimension)
+        return Plan(p, survivors, sample, config.ring.bits, upload(config), tuple(warnings))
+    try:
+        _config(p, survivors, bits=_VALUE_BITS, length=1)
+    except ConfigError as error:
+        warnings.append(f"no round can run this plan: {error}")
+    return Plan(p, survivors, sample, None, None, tuple(warnings))
+
+
+def upload(config: RoundConfig) -> dict[str, int]:
+    """Bytes of each message of a client whose neighbours are all there, and their sum.
+
+    Messages of zeros are encoded and signed, from the last of clients 0 to n - 1 in round 1; a larger id
+    or a later round adds a few bytes to each envelope.
+    """
+    holders = config.clients if config.degree is None else config.degree + 1
+    zeros = bytes(32)
+    others, everyone = (zeros,) * (holders - 1), (zeros,) * holders
+    signature = b"" if config.degree is None else bytes(64)
+    bodies: tuple[Body, ...] = (
+        MaskKey(zeros),
+        Shares(zeros, (bytes(80),) * (holders - 1), everyone, everyone),
+        Masked(bytes(config.ring.packed_bytes(config.length))),
+        Consistency(zeros, zeros, others, signature),
+        Answer(everyone),
+    )
+    context, sender = RoundContext(bytes(16), 1, config.hash), ClientId(config.clients - 1)
+    signer = SigningKey.from_seed(SecretBytes(zeros))
+    sizes = {wire.kind_of(b): len(wire.encode_message(context, sender, b, signer)) for b in bodies}
+    return {**sizes, "upload": sum(sizes.values())}
+
+
+def as_object(plan: Plan) -> dict[str, Any]:
+    """The plan as one JSON object; a log2 of minus infinity is null."""
+    p = plan.parameters
+    names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
+    rest = ("minimum_survivors", "sample", "modulus_bits", "bytes_per_client")
+    renamed = {"value": "log2_value", "limit": "log2_limit"}
+    proof = [{renamed.get(k, k): None if v == -inf else v for k, v in asdict(b).items()} for b in p.proof]
+    numbers = {name: getattr(p, name) for name in names} | {name: getattr(plan, name) for name in rest}
+    return {**numbers, "proof": proof}
+
+
+def tables(plan: Plan) -> Iterator[Table]:
+    """The plan for people."""
+    p = plan.parameters
+    rows = {
+        "clients": p.clients,
+        "server": p.server,
+        "sigma, eta": f"{p.sigma}, {p.eta}",
+        "degree": "complete graph" if p.complete else p.degree,
+        "threshold": p.threshold,
+        "corrupt": p.corrupt,
+        "dropped": p.dropped,
+        "minimum survivors": plan.minimum_survivors,
+    }
+    if not p.complete:
+        rows["signatures each client samples"] = plan.sample if plan.sample < p.clients else "all"
+    if plan.modulus_bits is not None:
+        rows["modulus bits"] = plan.modulus_bits
+    yield _two_columns("plan", "", rows)
+    yield _proof_sheet(p)
+    if plan.bytes_per_client is not None:
+        sizes = {_LABELS.get(kind, kind): f"{size:,}" for kind, size in plan.bytes_per_client.items()}
+        yield _two_columns("message", "bytes per client and round", sizes)
+
+
+def _survivors_and_sample(p: Parameters) -> tuple[int, int]:
+    """m and s: a sum hides two honest clients, and on a sparse graph 2m > n + c makes views one."""
+    one_view = 0 if p.complete else (p.clients + p.corrupt) // 2 + 1
+    m = max(p.clients - p.dropped, one_view, p.corrupt + 2)
+    if m > p.clients:
+        raise DomainError(f"{p.corrupt} corrupt of {p.clients} clients leave fewer than two honest ones")
+    if p.complete:
+        return m, 0
+    n, c, k, t = p.clients, p.corrupt, p.degree, p.threshold
+    return m, signature_sample(clients=n, corrupt=c, quorum=m, degree=k, threshold=t)
+
+
+def _config(p: Parameters, survivors: int, *, bits: int, length: int) -> RoundConfig:
+    return RoundConfig(
+        clients=p.clients,
+        length=length,
+        clip=1.0,  # in the update's own unit: it changes no size
+        value_bits=bits,
+        threshold=p.threshold,
+        corrupt=p.corrupt,
+        minimum_survivors=survivors,
+        degree=None if p.complete else p.degree,
+        server=p.server,
+    )
+
+
+def _proof_sheet(p: Parameters) -> Table:
+    numbers = (Column(name, justify="right") for name in ("log2", "limit", "holds"))
+    table = Table("bound", "statement", *numbers)
+    for b in p.proof:
+        # As text: its square brackets are not Rich's.
+        table.add_row(b.name, Text(b.statement), f"{b.value:.2f}", f"{b.limit:g}", "yes" if b.holds else "NO")
+    return table
+
+
+def _two_columns(left: str, right: str, rows: dict[str, Any]) -> Table:
+    table = Table(left, Column(right, justify="right"))
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table

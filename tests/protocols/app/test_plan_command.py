@@ -1,0 +1,252 @@
+"""`secagg plan` prints what `choose` proves, what a config accepts and what a client really sends."""
+
+import json
+import os
+import subprocess
+import sys
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from protocols import ConfigError, RoundConfig
+from protocols.app import cli, planning
+from protocols.simulation import PHASES, Federation, Meter
+from secagg.parameters import GRINDABLE_SIGMA, choose, verify
+
+THOUSAND = ["--clients", "1000", "--corrupt", "0.1", "--dropout", "0.1"]
+FIVE = ["--clients", "5", "--corrupt", "0.2", "--dropout", "0.2"]
+KEYS = {
+    *("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold"),
+    *("minimum_survivors", "sample", "proof", "modulus_bits", "bytes_per_client"),
+}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables wrap at the terminal's width, which differs from one test runner to another."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def secagg_plan(*arguments: str) -> Result:
+    """The command in this process."""
+    return CliRunner().invoke(cli.app, ["plan", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def planned(*arguments: str) -> dict[str, Any]:
+    """The one JSON object that the command prints."""
+    result = secagg_plan(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    found = json.loads(result.stdout)
+    assert set(found) == KEYS
+    return found
+
+
+def config_of(plan: dict[str, Any], **change: Any) -> RoundConfig:
+    """The config a reader of the plan would write."""
+    fields = {
+        "clients": plan["clients"],
+        "threshold": plan["threshold"],
+        "corrupt": plan["corrupt"],
+        "minimum_survivors": plan["minimum_survivors"],
+        "degree": None if plan["complete"] else plan["degree"],
+        "server": plan["server"],
+        "clip": 1.0,
+    }
+    return RoundConfig(**{**fields, **change})
+
+
+def uploads(config: RoundConfig, client: int) -> dict[str, int]:
+    """What a client of a real simulated round sends when nobody drops."""
+    meter = Meter()
+    federation = Federation(config, seed=1, meter=meter)
+    result = federation.round(lambda client, need: need.config.ring.zeros(config.length))
+    assert len(result.survivors) == config.clients
+    return {phase: meter.upload_bytes[client, phase] for phase in PHASES}
+
+
+# The numbers
+
+
+@pytest.mark.parametrize("server", ["active", "semi-honest"])
+@pytest.mark.parametrize(
+    ("clients", "corrupt", "dropout"),
+    [(1000, 0.1, 0.1), (1000, 0.33, 0.05), (10_000, 0.05, 0.1), (50, 0.2, 0.1)],
+)
+def test_the_plan_is_that_of_choose(clients: int, corrupt: float, dropout: float, server: Any) -> None:
+    plan = planned(
+        *("--clients", str(clients), "--corrupt", str(corrupt), "--dropout", str(dropout), "--server", server)
+    )
+    expected = choose(
+        clients=clients, corrupt=corrupt, dropout=dropout, server=server, sigma=GRINDABLE_SIGMA, eta=20
+    )
+    verify(expected)
+    names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
+    assert [plan[name] for name in names] == [getattr(expected, name) for name in names]
+    assert plan["minimum_survivors"] == clients - expected.dropped
+    assert plan["sample"] == config_of(plan, length=1).sample
+    for line, bound in zip(plan["proof"], expected.proof, strict=True):
+        assert line == {
+            "name": bound.name,
+            "statement": bound.statement,
+            "log2_value": None if bound.value == -inf else bound.value,
+            "log2_limit": bound.limit,
+            "holds": True,
+        }
+    assert (plan["modulus_bits"], plan["bytes_per_client"]) == (None, None)
+
+
+def test_the_default_withstands_a_server_that_grinds() -> None:
+    assert planned(*THOUSAND)["sigma"] == 80
+    assert secagg_plan(*THOUSAND).stderr == ""
+    weaker = secagg_plan(*THOUSAND, "--sigma", "40", "--eta", "10")
+    assert weaker.exit_code == 0
+    assert "warning: no round can run this plan: degree" in weaker.stderr
+    assert secagg_plan(*THOUSAND, "--sigma", "40", "--dimension", "4").exit_code == 2
+
+
+@pytest.mark.parametrize(("clients", "complete"), [(199, True), (200, False)])
+def test_small_cohorts_take_the_complete_graph(clients: int, complete: bool) -> None:
+    arguments = ["--clients", str(clients), "--corrupt", "0.01", "--dropout", "0.01"]
+    plan = planned(*arguments)
+    assert plan["complete"] is complete
+    assert (plan["degree"] == clients - 1) is complete
+    assert (plan["sample"] == 0) is complete
+    shown = secagg_plan(*arguments).stdout
+    assert ("complete graph" in shown) is complete
+    assert ("signatures each client samples" in shown) is not complete
+
+
+def test_what_cannot_happen_is_null_and_not_infinity() -> None:
+    result = secagg_plan(*FIVE, "--json")
+    assert "nfinity" not in result.stdout
+    assert [line["log2_value"] for line in json.loads(result.stdout)["proof"]] == [None, None, None]
+    assert "-inf" in secagg_plan(*FIVE).stdout
+
+
+def test_a_round_that_must_keep_more_clients_than_may_stay_says_so() -> None:
+    """A semi-honest plan may let 60 % drop, but one view of the survivors needs 2m > n + c."""
+    arguments = ["--clients", "1000", "--corrupt", "0.1", "--dropout", "0.6", "--server", "semi-honest"]
+    plan = planned(*arguments)
+    assert plan["minimum_survivors"] == 551
+    assert config_of(plan, length=1).minimum_survivors == 551
+    with pytest.raises(ConfigError, match="minimum_survivors"):
+        config_of(plan, length=1, minimum_survivors=550)
+    shown = secagg_plan(*arguments)
+    assert "warning: 551 survivors are needed: 449 clients may drop, not 600" in shown.stderr
+    row = next(line for line in shown.stdout.splitlines() if "signatures" in line)
+    assert "all" in row
+
+
+def test_a_sum_hides_two_honest_clients() -> None:
+    arguments = ["--clients", "10", "--corrupt", "0.7", "--dropout", "0.2", "--server", "semi-honest"]
+    assert planned(*arguments)["minimum_survivors"] == 9
+    result = secagg_plan("--clients", "3", "--corrupt", "0.5", "--dropout", "0")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "2 corrupt of 3 clients leave fewer than two honest ones" in result.stderr
+
+
+def test_a_cohort_larger_than_any_round_is_planned_with_a_warning() -> None:
+    result = secagg_plan("--clients", "20000", "--corrupt", "0.1", "--dropout", "0.1")
+    assert result.exit_code == 0
+    assert "no round can run this plan: clients is an integer from 3 to 10000" in result.stderr
+
+
+# Bytes
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_bytes_are_those_of_a_real_round(bits: int | None) -> None:
+    plan = planned(*FIVE, "--dimension", "300", *([] if bits is None else ["--bits", str(bits)]))
+    config = config_of(plan, length=300, value_bits=16 if bits is None else bits)
+    assert plan["modulus_bits"] == config.ring.bits
+    sent = uploads(config, 4)
+    assert plan["bytes_per_client"] == {**sent, "upload": sum(sent.values())}
+
+
+def test_bytes_are_those_of_a_real_round_on_a_sparse_graph() -> None:
+    config = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0)
+    sent = uploads(config, 47)
+    assert planning.upload(config) == {**sent, "upload": sum(sent.values())}
+
+
+def test_bytes_of_a_thousand_clients() -> None:
+    plan = planned(*THOUSAND, "--dimension", "100000")
+    config = config_of(plan, length=100_000)
+    assert plan["modulus_bits"] == config.ring.bits
+    sizes = plan["bytes_per_client"]
+    assert list(sizes) == [*PHASES, "upload"]
+    assert sizes["upload"] == sum(sizes[phase] for phase in PHASES)
+    assert 0 < sizes["masked"] - config.ring.packed_bytes(100_000) < 256
+    shown = secagg_plan(*THOUSAND, "--dimension", "100000").stdout
+    for size in sizes.values():
+        assert f"{size:,}" in shown
+    for line in plan["proof"]:
+        assert line["statement"] in shown
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--clients", "100", "--corrupt", "0.6", "--dropout", "0.3"],
+            "corrupt + 2 dropout: 1.2 exceeds 0.9",
+        ),
+        (["--clients", "4", "--corrupt", "0.25", "--dropout", "0.3"], "E3 correctness"),
+        (["--clients", "2", "--corrupt", "0", "--dropout", "0"], "clients lies in [3, 1000000], not 2"),
+        (
+            ["--clients", "9", "--corrupt", "nan", "--dropout", "0"],
+            "corrupt is a fraction in [0, 1), not nan",
+        ),
+        (["--clients", "9", "--corrupt", "0", "--dropout", "1"], "dropout is a fraction in [0, 1), not 1.0"),
+        ([*FIVE, "--bits", "8"], "--bits needs --dimension"),
+        ([*FIVE, "--dimension", "0"], "length is an integer from 1"),
+        ([*FIVE, "--dimension", "4", "--bits", "1"], "value_bits is an integer from 2 to 44, not 1"),
+        ([*FIVE, "--sigma", "0"], "--sigma"),
+        ([*FIVE, "--sigma", "9" * 400], "--sigma"),
+        ([*FIVE, "--server", "honest"], "--server"),
+        (["--clients", "5"], "--corrupt"),
+        (["--clients", "five", "--corrupt", "0", "--dropout", "0"], "--clients"),
+    ],
+)
+def test_mistakes_exit_2_and_name_what_fails(arguments: list[str], says: str) -> None:
+    for extra in ([], ["--json"]):
+        result = secagg_plan(*arguments, *extra)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert says in result.stderr
+
+
+def test_help_has_two_examples_and_says_why_sigma_is_80() -> None:
+    shown = secagg_plan("--help").stdout
+    assert shown.count("secagg plan --clients") == 2
+    assert "grind" in shown
+    for line in shown.splitlines():
+        if "secagg plan --clients" in line:
+            assert secagg_plan(*line.strip().split()[2:]).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("redirect", "code"), [("", 0), ("> /dev/full", 1)])
+def test_as_a_process(tmp_path: Path, redirect: str, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "NO_COLOR": "1"}
+    command = f"{sys.executable} -m protocols.app plan {' '.join(FIVE)} --json {redirect}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert ("standard output: " in done.stderr) is bool(code)
+    if not code:
+        assert json.loads(done.stdout) == planned(*FIVE)
