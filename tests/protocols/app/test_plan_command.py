@@ -27,7 +27,7 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables wrap at the terminal's width, which differs from one test runner to another."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli._out, "_width", 200)
 
 
 def secagg_plan(*arguments: str) -> Result:
