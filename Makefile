@@ -54,7 +54,7 @@ bench: install  ## speed beside the hardware's floor, in one run (about four min
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py
 
-tune: install  ## how the learning settings were chosen, on validation splits (about half an hour)
+tune: install  ## how the learning settings were chosen, on validation splits (about ten minutes)
 	$(BIN)/python benchmarks/tune.py
 
 clean:  ## remove the environment and what the tools left
