@@ -313,6 +313,8 @@ def _check_size(base: RoundConfig, seated: int) -> None:
     """The bounds of a sparse graph hold for those who sit in it: fewer seats, a larger share corrupt."""
     if base.degree is None or seated == base.clients:
         return
+    if seated <= base.degree + 1:
+        raise FaultyServerError(Code.ROSTER_INVALID, f"{seated} clients are no graph of degree {base.degree}")
     try:
         check_privacy(
             clients=seated,

@@ -164,13 +164,7 @@ class RoundConfig:
         """Signatures a client checks of those it is shown on a sparse graph; 0 on the complete one."""
         if self.degree is None:
             return 0
-        return signature_sample(
-            clients=self.clients,
-            corrupt=self.corrupt,
-            quorum=self.minimum_survivors,
-            degree=self.degree,
-            threshold=self.threshold,
-        )
+        return signature_sample(clients=self.clients, corrupt=self.corrupt, quorum=self.minimum_survivors)
 
     @property
     def quorum(self) -> int:

@@ -163,8 +163,7 @@ def _survivors_and_sample(p: Parameters) -> tuple[int, int]:
         raise DomainError(f"{p.corrupt} corrupt of {p.clients} clients leave fewer than two honest ones")
     if p.complete:
         return m, 0
-    n, c, k, t = p.clients, p.corrupt, p.degree, p.threshold
-    return m, signature_sample(clients=n, corrupt=c, quorum=m, degree=k, threshold=t)
+    return m, signature_sample(clients=p.clients, corrupt=p.corrupt, quorum=m)
 
 
 def _config(p: Parameters, survivors: int, *, bits: int, length: int) -> RoundConfig:

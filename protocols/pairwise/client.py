@@ -295,7 +295,8 @@ class AwaitSurvivors:
                 "the dropped are no subset of U2 without this client",
                 phase="masked",
             )
-        survivors = tuple(v for v in self.sharing if v not in set(dropped))
+        gone = set(dropped)
+        survivors = tuple(v for v in self.sharing if v not in gone)
         if len(survivors) < self.place.config.minimum_survivors:
             raise FaultyServerError(
                 Code.SURVIVOR_SET_INVALID,

@@ -6,6 +6,7 @@ never copied. The server is not trusted by anyone; what it checks protects the s
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -120,11 +121,18 @@ class AwaitShares:
         self.inbox[sender] = message
 
     def close(self) -> tuple["AwaitMasked", list[ServerOutput]]:
-        """Fix U2 and forward to each member what the others dealt to it."""
-        sharing = _quorum(self.inbox, self.round.config.quorum, self.phase, self.waiting)
+        """Fix U2 and forward to each member what the others dealt to it.
+
+        A dealer with fewer than t holders in U2 would sit out, and then nobody could rebuild its secrets:
+        it is left out before anyone masks for it.
+        """
+        sharers = set(self.inbox)
+        while stranded := {v for v in sharers if not self._can_be_rebuilt(v, sharers)}:
+            sharers -= stranded
+        sharing = _quorum(sharers, self.round.config.quorum, self.phase, self.waiting)
         outputs: list[ServerOutput] = []
         for receiver in sharing:
-            dealers = [v for v in self.round.holders[receiver] if v in self.inbox and v != receiver]
+            dealers = [v for v in self.round.holders[receiver] if v in sharers and v != receiver]
             # A dealer's records skip the dealer itself; its commitments do not.
             places = [(self.inbox[v], self.slots[v][receiver], v < receiver) for v in dealers]
             deal = Deal(
@@ -140,6 +148,10 @@ class AwaitShares:
         return AwaitMasked(
             self.round, self.context, set(sharing), self.roster, self.slots, dealings, total
         ), outputs
+
+    def _can_be_rebuilt(self, dealer: ClientId, sharers: AbstractSet[ClientId]) -> bool:
+        holders = self.round.holders[dealer]
+        return sum(v in sharers for v in holders) >= self.round.config.threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +244,12 @@ class AwaitConsistency:
         opening = Opening(context.session, context.round, config, unmasking.survivors)
         outputs: list[ServerOutput] = [Persist(opening)]
         places = {v: self._places(v) for v in members}
-        signatures = b"".join(self.inbox[v].signature for v in members)
+        signers = members[: config.minimum_survivors] if sparse else ()
+        signatures = b"".join(self.inbox[v].signature for v in signers)
         for receiver in members:
             senders = tuple(v for v in places[receiver] if v in self.inbox)
             tags = tuple(self.inbox[v].tags[places[v][receiver]] for v in senders)
-            outputs.append(Deliver((receiver,), Tags(senders, tags, members if sparse else (), signatures)))
+            outputs.append(Deliver((receiver,), Tags(senders, tags, signers, signatures)))
         return AwaitUnmask(unmasking, set(members)), outputs
 
 

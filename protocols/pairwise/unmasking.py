@@ -107,7 +107,8 @@ class Unmasking:
             groups[everyone, holders].append(dealer)
         secrets: dict[ClientId, bytes] = {}
         for (everyone, holders), dealers in groups.items():
-            indices = [everyone.index(v) + 1 for v in holders]
+            index = {v: place for place, v in enumerate(everyone, start=1)}
+            indices = [index[v] for v in holders]
             row = combine(indices, [b"".join(shares[v][dealer] for dealer in dealers) for v in holders])
             for place, dealer in enumerate(dealers):
                 secrets[dealer] = row[place * SHARE_BYTES : (place + 1) * SHARE_BYTES]

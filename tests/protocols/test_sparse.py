@@ -22,6 +22,7 @@ from protocols import (
 from protocols import messages as m
 from protocols.cohort import Cohort, Seat, make_cohort
 from protocols.context import RoundContext
+from protocols.outputs import Aborted
 from protocols.pairwise.agreement import check_signatures
 from protocols.pairwise.schedule import signed_sets
 from protocols.simulation import PHASES, Federation
@@ -206,7 +207,8 @@ def test_two_numbers() -> None:
     assert CONFIG.quorum == 36
     assert 2 * CONFIG.threshold > CONFIG.degree + 1 + CONFIG.corrupt  # type: ignore[operator]
     forged = 1 - (CONFIG.clients + CONFIG.corrupt) / (2 * CONFIG.minimum_survivors)
-    assert (1 - forged) ** CONFIG.sample < 1e-4
+    assert CONFIG.clients * (1 - forged) ** CONFIG.sample <= 2**-40
+    assert CONFIG.clients * (1 - forged) ** (CONFIG.sample - 1) > 2**-40
 
 
 @pytest.mark.parametrize(
@@ -227,6 +229,28 @@ def test_unsafe_graphs_are_refused_with_the_bound_that_fails(change: dict[str, i
     fields = {"clients": 48, "corrupt": 1, "degree": 16, "minimum_survivors": 36, "length": 4, "clip": 1.0}
     with pytest.raises(ConfigError, match=says):
         RoundConfig(**{**fields, **change})  # type: ignore[arg-type]
+
+
+def test_fewer_seats_than_neighbours_are_refused_by_name() -> None:
+    config = RoundConfig(
+        clients=48, corrupt=1, degree=40, minimum_survivors=26, length=4, clip=1.0, value_bits=12
+    )
+    table = SparseTable(config)
+    seated = table.cohort().members[:36]
+    outputs = table.say(IDS[0], table.base, m.Cohort(seated))
+    assert [o.error.code for o in outputs if isinstance(o, Aborted)] == ["roster-invalid"]
+
+
+def test_a_dealer_that_nobody_could_rebuild_is_left_out_before_anyone_masks_for_it() -> None:
+    """Seven of its sixteen neighbours share nothing: it sits out, and the sum of the others opens."""
+    federation = Federation(CONFIG, seed=5)
+    ring = ring_of(federation.server._cohort)
+    gone = [ring[20 + step] for step in (-8, -7, -1, 1, 4, 7, 8)]
+    result = federation.round(
+        lambda client, need: need.config.ring.zeros(CONFIG.length), drop=dict.fromkeys(gone, "shares")
+    )
+    assert result.exact
+    assert set(result.survivors) == set(IDS) - set(gone) - {ring[20]}
 
 
 def test_a_client_holds_the_graph_against_its_own_fraction() -> None:
