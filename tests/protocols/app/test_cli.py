@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +37,12 @@ def _secagg(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.Comp
         timeout=timeout,
         check=False,
     )
+
+
+def _interruptible(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+    """A process that heeds Ctrl-C even where the test runner, in the background, ignores it."""
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(*arguments, **options, preexec_fn=heed)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +197,7 @@ def test_a_round_that_fails_exits_1_and_leaves_no_run(
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_is_never_passed_off_as_one(tmp_path: Path, signal_number: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    process = subprocess.Popen(
+    process = _interruptible(
         [*SECAGG, "run", "-c", "clients=30", "--out", "out"],
         cwd=tmp_path,
         env=environment,
@@ -290,7 +298,7 @@ def test_an_output_that_cannot_be_written_leaves_the_run_whole(tmp_path: Path, t
 
 def test_an_interruption_while_libraries_load_is_told(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    process = subprocess.Popen(
+    process = _interruptible(
         [*SECAGG, "run", *SMALL, "--out", "out"],
         cwd=tmp_path,
         env=environment,
