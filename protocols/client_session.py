@@ -11,7 +11,7 @@ from itertools import pairwise
 from secagg.errors import AgreementError, SignatureError
 from secagg.kdf import Label, derive, extract
 from secagg.keys import AgreementKey, SigningKey
-from secagg.parameters import GRINDABLE_SIGMA, InfeasibleError, check_privacy
+from secagg.parameters import InfeasibleError
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
@@ -316,15 +316,7 @@ def _check_size(base: RoundConfig, seated: int) -> None:
     if seated <= base.degree + 1:
         raise FaultyServerError(Code.ROSTER_INVALID, f"{seated} clients are no graph of degree {base.degree}")
     try:
-        check_privacy(
-            clients=seated,
-            corrupt=base.corrupt,
-            dropped=seated - base.minimum_survivors,
-            degree=base.degree,
-            threshold=base.threshold,
-            server=base.server,
-            sigma=GRINDABLE_SIGMA,
-        )
+        base.check_graph(clients=seated, corrupt=base.corrupt)
     except InfeasibleError as error:
         raise FaultyServerError(
             Code.ROSTER_INVALID, f"the graph is not safe with {seated} clients: {error}"

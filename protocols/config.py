@@ -166,6 +166,23 @@ class RoundConfig:
             return 0
         return signature_sample(clients=self.clients, corrupt=self.corrupt, quorum=self.minimum_survivors)
 
+    def check_graph(self, *, clients: int, corrupt: int) -> None:
+        """Hold the bounds of a sparse graph for another count of seated or corrupt clients.
+
+        Raises:
+            InfeasibleError: If one does not hold; names it.
+        """
+        if self.degree is not None:
+            check_privacy(
+                clients=clients,
+                corrupt=corrupt,
+                dropped=clients - self.minimum_survivors,
+                degree=self.degree,
+                threshold=self.threshold,
+                server=self.server,
+                sigma=GRINDABLE_SIGMA,
+            )
+
     @property
     def quorum(self) -> int:
         """The fewest clients with which a round goes on before it opens: m.

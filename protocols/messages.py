@@ -147,7 +147,3 @@ class ClientAbort(Body, frozen=True):
 
     code: CodeText
     suspects: Ids
-
-
-ServerMessage = Invitation | Cohort | RoundOpen | Roster | Deal | Survivors | Tags
-ClientMessage = Join | MaskKey | Shares | Masked | Consistency | Answer | ClientAbort

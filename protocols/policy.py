@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from secagg.parameters import GRINDABLE_SIGMA, InfeasibleError, check_privacy
+from secagg.parameters import InfeasibleError
 
 from .config import RoundConfig, ServerModel, smallest_threshold, whole_part
 from .errors import Code, PolicyRefusedError
@@ -77,14 +77,6 @@ class ClientPolicy:
                 raise weaker
             return
         try:
-            check_privacy(
-                clients=config.clients,
-                corrupt=corrupt,
-                dropped=config.clients - config.minimum_survivors,
-                degree=config.degree,
-                threshold=config.threshold,
-                server=config.server,
-                sigma=GRINDABLE_SIGMA,
-            )
+            config.check_graph(clients=config.clients, corrupt=corrupt)
         except InfeasibleError as error:
             raise weaker from error

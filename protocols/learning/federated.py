@@ -24,6 +24,7 @@ from personalization.errors import PersonalizationError
 from personalization.private_state import PrivateState
 from personalization.tasks import CLASSES, digits
 from personalization.tasks import Federation as FederationData
+from personalization.vector import FloatArray
 from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import ConfigError, InputError
@@ -162,7 +163,7 @@ class _Arm:
             raise ConfigError("training diverged: lower server_rate or clip")
         self.shared = shared
 
-    def personalize(self, client: int, shared: Vector) -> PrivateState:
+    def personalize(self, client: int, shared: FloatArray) -> PrivateState:
         """The head a client would use with a shared vector."""
         return fit_head(shared, self.private[client], self.data[client], settings=self.settings.ffgg)
 
@@ -266,7 +267,7 @@ class _Arms:
     def score(self, client: int, shared: NDArray[np.float32]) -> float:
         """One client's held-out accuracy with its own head on the shared vector it was sent."""
         settings, heldout = self._settings, self._task.clients[client].heldout
-        head = fit_head(shared, self.secure.private[client], self._data[client], settings=settings.ffgg)
+        head = self.secure.personalize(client, shared)
         return accuracy(shared, head, heldout.images, heldout.labels, body=settings.tuned.body)
 
     def averaged(self) -> Vector:
