@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from secagg.errors import AgreementError, SignatureError
-from secagg.kdf import Label, derive, extract
+from secagg.kdf import Label, derive, deriver, extract
 from secagg.keys import AgreementKey, SigningKey
 from secagg.parameters import InfeasibleError
 from secagg.ring import Words
@@ -33,10 +33,10 @@ from .errors import (
 )
 from .messages import (
     Body,
+    Certified,
     ClientAbort,
     Invitation,
     Join,
-    Roster,
     RoundOpen,
     Survivors,
     Tags,
@@ -80,6 +80,7 @@ class Seated:
     holders: Ids
     next_round: int
     channels: dict[ClientId, SecretBytes] = field(repr=False)
+    tag_keys: dict[ClientId, SecretBytes] = field(repr=False)
     seed: SecretBytes
 
 
@@ -207,7 +208,7 @@ class ClientSession:
         return [self._send(context, Join(channel_key.public))]
 
     def _sit(self, waiting: AwaitCohort, message: CohortMessage) -> None:
-        """Check the cohort against the enrolment and the neighbours' signed keys, then agree channels.
+        """Check the cohort against the enrolment and its peers' signed keys, then agree keys with them.
 
         Everyone commits to the whole list by its digest; a key that nobody signed has honest neighbours
         who refuse it (SPEC 9).
@@ -225,15 +226,27 @@ class ClientSession:
         if stranger is not None:
             raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
         seats = {v: Seat(waiting.identities[v], member.channel_key) for v, member in by_id.items()}
-        cohort = make_cohort(waiting.context, seats, base.degree)
-        holders = cohort.holders(me)
         _check_size(base, len(ids))
-        for client in holders:
-            if client != me:
-                _check_member(waiting.context, client, seats[client], by_id[client].signature)
-        channels = _agree_channels(waiting, cohort, holders, me)
+        cohort = make_cohort(waiting.context, seats, base)
+        holders = cohort.holders(me)
+        # A witness hears from everyone.
+        tagging = ids if me in cohort.witnesses else cohort.witnesses
+        peers = sorted({*holders, *tagging} - {me})
+        for client in peers:
+            _check_member(waiting.context, client, seats[client], by_id[client].signature)
+        shared = {client: _agree(waiting, cohort, me, client) for client in peers}
+        channels = {v: derive(shared[v], Label.CHANNEL) for v in holders if v != me}
+        tag_keys = {v: derive(shared[v], Label.TAG_KEY) for v in tagging if v != me}
         self._session = Seated(
-            waiting.task, waiting.expires, waiting.context, cohort, holders, 1, channels, waiting.seed
+            waiting.task,
+            waiting.expires,
+            waiting.context,
+            cohort,
+            holders,
+            1,
+            channels,
+            tag_keys,
+            waiting.seed,
         )
 
     def _open_round(self, seated: Seated, envelope: wire.Envelope, now: float) -> list[Output]:
@@ -256,8 +269,9 @@ class ClientSession:
         self._seen.clear()
         for _ in range(envelope.round - seated.next_round):
             seated = _ratchet(seated)
-        context = RoundContext(envelope.session, envelope.round, config.hash, model_digest(message.model))
-        place = Place(self._me, seated.cohort, seated.holders, config, self._identity)
+        cohort, model = seated.cohort.digest, model_digest(message.model)
+        context = RoundContext(envelope.session, envelope.round, config.hash, cohort, model)
+        place = Place(self._me, seated.cohort, seated.holders, seated.tag_keys, config)
         self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
         self._session = _ratchet(seated)
         self._model = message.model
@@ -277,16 +291,16 @@ class ClientSession:
         wire.check_context(envelope, state.context)
         reply: Body
         match state:
-            case machine.AwaitRoster():
-                self._round, reply = state.accept(wire.decode_body(envelope, Roster))
             case machine.AwaitShares():
                 self._round = state.accept(wire.decode_body(envelope, DealMessage))
                 place = self._round.place
                 return [NeedInput(self._round.context.round, place.config, self._model)]
             case machine.AwaitSurvivors():
                 self._round, reply = state.accept(wire.decode_body(envelope, Survivors))
-            case machine.AwaitConsistency():
+            case machine.AwaitConsistency() | machine.AwaitTally():
                 self._round, reply = state.accept(wire.decode_body(envelope, Tags))
+            case machine.AwaitCertificates():
+                self._round, reply = state.accept(wire.decode_body(envelope, Certified))
         return [self._send(self._round.context, reply)]
 
     def _send(self, context: RoundContext, message: Body) -> Send:
@@ -335,29 +349,23 @@ def _check_member(context: RoundContext, client: ClientId, seat: Seat, signature
         ) from error
 
 
-def _agree_channels(
-    waiting: AwaitCohort, cohort: Cohort, holders: Ids, me: ClientId
-) -> dict[ClientId, SecretBytes]:
-    """One symmetric key per neighbour, bound to the cohort, both ids and both exact public keys."""
-    channels = {}
-    for peer in holders:
-        if peer == me:
-            continue
-        seat = cohort.seats[peer]
-        try:
-            shared = extract(waiting.channel_key.agree(seat.channel_key), salt=cohort.digest)
-        except AgreementError as error:
-            raise FaultyServerOrPeerError(
-                Code.KEY_DEGENERATE, f"the channel key of client {peer} is degenerate", suspects=(peer,)
-            ) from error
-        ends = sorted([(me, waiting.channel_key.public), (peer, seat.channel_key)])
-        channels[peer] = derive(shared, Label.CHANNEL, *(part for end in ends for part in end))
-    return channels
+def _agree(waiting: AwaitCohort, cohort: Cohort, me: ClientId, peer: ClientId) -> SecretBytes:
+    """What two members share, bound to the cohort, both ids and both exact public keys."""
+    seat = cohort.seats[peer]
+    try:
+        shared = extract(waiting.channel_key.agree(seat.channel_key), salt=cohort.digest)
+    except AgreementError as error:
+        raise FaultyServerOrPeerError(
+            Code.KEY_DEGENERATE, f"the channel key of client {peer} is degenerate", suspects=(peer,)
+        ) from error
+    ends = sorted([(me, waiting.channel_key.public), (peer, seat.channel_key)])
+    return derive(shared, Label.AGREEMENT, *(part for end in ends for part in end))
 
 
 def _ratchet(seated: Seated) -> Seated:
     """The keys of the next round; from them the old ones cannot be computed (T39)."""
-    channels = {peer: derive(key, Label.NEXT_CHANNEL) for peer, key in seated.channels.items()}
+    step = deriver(Label.NEXT_CHANNEL)
+    channels = {peer: step(key) for peer, key in seated.channels.items()}
     seed = derive(seated.seed, Label.NEXT_SEED)
     return replace(seated, next_round=seated.next_round + 1, channels=channels, seed=seed)
 

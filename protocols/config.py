@@ -16,7 +16,7 @@ from dp.clipping import Grid
 from dp.errors import DPInputError
 from dp.mechanisms import local_variance
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, skellam_tail
-from secagg.agreement import signature_sample
+from secagg.agreement import Committee, committee
 from secagg.encoding import Encoding
 from secagg.errors import CapacityError
 from secagg.kdf import Label, digest
@@ -159,12 +159,9 @@ class RoundConfig:
         """Real units to grid units."""
         return Grid(self.clip, self.value_bits)
 
-    @property
-    def sample(self) -> int:
-        """Signatures a client checks of those it is shown on a sparse graph; 0 on the complete one."""
-        if self.degree is None:
-            return 0
-        return signature_sample(clients=self.clients, corrupt=self.corrupt, quorum=self.minimum_survivors)
+    def committee(self, *, seated: int) -> Committee:
+        """How many witnesses a cohort of so many seats has on a sparse graph (`secagg.agreement`)."""
+        return committee(clients=seated, corrupt=self.corrupt, minimum_survivors=self.minimum_survivors)
 
     def check_graph(self, *, clients: int, corrupt: int) -> None:
         """Hold the bounds of a sparse graph for another count of seated or corrupt clients.

@@ -26,15 +26,15 @@ class RoundContext:
         session: 16 bytes.
         round: From 1; 0 while the session is being set up.
         config_hash: 32 bytes.
-        model_digest: 32 bytes, of the model bytes this party itself received; empty before a round.
-        roster_digest: 32 bytes once the roster of the round is known; empty before.
+        cohort_digest: 32 bytes in a round, of the cohort this party itself was shown; empty in set-up.
+        model_digest: 32 bytes in a round, of the model bytes this party itself received; empty in set-up.
     """
 
     session: bytes
     round: int
     config_hash: bytes
+    cohort_digest: bytes = b""
     model_digest: bytes = b""
-    roster_digest: bytes = b""
     prefix: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -45,18 +45,14 @@ class RoundContext:
             self.session,
             self.round,
             self.config_hash,
-            self.roster_digest,
+            self.cohort_digest,
             self.model_digest,
         )
         object.__setattr__(self, "prefix", prefix)
 
-    def with_roster(self, roster_digest: bytes) -> "RoundContext":
-        """The context from the roster on."""
-        return replace(self, roster_digest=roster_digest)
-
     def public(self) -> "RoundContext":
         """The context without what a party may have been told differently: for aborts."""
-        return replace(self, roster_digest=b"", model_digest=b"")
+        return replace(self, cohort_digest=b"", model_digest=b"")
 
     def bind(self, phase: str, sender: ClientId, receiver: ClientId) -> bytes:
         """The context of one message or key: injective in all ten fields."""
@@ -71,8 +67,3 @@ def model_digest(model: bytes) -> bytes:
 def packed(members: Iterable[int]) -> bytes:
     """Ids in four bytes each, big-endian."""
     return b"".join([member.to_bytes(4) for member in members])
-
-
-def set_digest(label: Label, context: RoundContext, members: tuple[ClientId, ...]) -> bytes:
-    """Digest of an ordered set of clients (U2 or U3) in a context."""
-    return digest(label, context.prefix, packed(members))

@@ -19,6 +19,8 @@ Ids = Annotated[tuple[Id, ...], Meta(max_length=MAX_MEMBERS)]
 Digests = Annotated[tuple[Digest, ...], Meta(max_length=MAX_MEMBERS)]
 # Two 32-byte shares and the seal's 16 bytes.
 Record = Annotated[bytes, Meta(min_length=80, max_length=80)]
+# 16 bytes each.
+TagBytes = Annotated[bytes, Meta(max_length=16 * MAX_MEMBERS)]
 Records = Annotated[tuple[Record, ...], Meta(max_length=MAX_MEMBERS)]
 ConfigBytes = Annotated[bytes, Meta(max_length=4096)]
 CodeText = Annotated[str, Meta(max_length=64)]
@@ -62,20 +64,13 @@ class RoundOpen(Body, frozen=True):
     model: Annotated[bytes, Meta(max_length=1 << 30)]
 
 
-class Roster(Body, frozen=True):
-    """U1: this round's mask keys, ascending by id."""
-
-    ids: Ids
-    mask_keys: Annotated[tuple[Key, ...], Meta(max_length=MAX_MEMBERS)]
-
-
 class Deal(Body, frozen=True):
-    """U2, and for each of its members that is the receiver's neighbour: the record and two commitments."""
+    """The cohort without U2; of each of the receiver's neighbours in U2 the record and two commitments."""
 
-    senders: Ids
+    missing: Ids
     records: Records
     self_commitments: Digests
-    key_commitments: Digests
+    list_commitments: Digests
 
 
 class Survivors(Body, frozen=True):
@@ -85,12 +80,17 @@ class Survivors(Body, frozen=True):
 
 
 class Tags(Body, frozen=True):
-    """The receiver's neighbours in U4 with their tags for it; on a sparse graph, U4's signatures too."""
+    """U3 without those that tagged, and the tags of the others for the receiver, side by side."""
 
-    senders: Ids
-    tags: Digests
-    signers: Ids = ()
-    signatures: Annotated[bytes, Meta(max_length=64 * MAX_MEMBERS)] = b""
+    absent: Ids
+    tags: TagBytes
+
+
+class Certified(Body, frozen=True):
+    """The witnesses in U3 without those that certified, and the certificates of the others, side by side."""
+
+    absent: Ids
+    tags: TagBytes
 
 
 # From a client, once per session
@@ -105,19 +105,19 @@ class Join(Body, frozen=True):
 # From a client, every round
 
 
-class MaskKey(Body, frozen=True):
-    """The round's mask key."""
-
-    mask_key: Key
-
-
 class Shares(Body, frozen=True):
-    """Records for the sender's holders in U1 but itself; commitments for all of them."""
+    """What a client deals to all its holders in the cohort, and leaves with the server in case it vanishes.
+
+    Records for its neighbours; commitments to the shares of all holders; the seeds of its pair masks, sealed
+    under the key that is shared; a 16-byte commitment to each of them, side by side.
+    """
 
     seed_commitment: Digest
     records: Records
     self_commitments: Digests
-    key_commitments: Digests
+    list_commitments: Digests
+    seed_list: Annotated[bytes, Meta(max_length=32 * MAX_MEMBERS + 16)]
+    pair_commitments: TagBytes
 
 
 class Masked(Body, frozen=True):
@@ -127,17 +127,20 @@ class Masked(Body, frozen=True):
 
 
 class Consistency(Body, frozen=True):
-    """The sender's view of U2 and U3, a directed tag for each neighbour in U3, and on a sparse graph a
-    signature of the view that anyone can check."""
+    """The sender's view of U2 and U3, and a directed tag of it for each witness in U3, side by side."""
 
-    sharing: Digest
-    survivors: Digest
-    tags: Digests
-    signature: Annotated[bytes, Meta(max_length=64)] = b""
+    view: Digest
+    tags: TagBytes
+
+
+class Certificates(Body, frozen=True):
+    """A witness's tags for everyone else in U3, side by side: m members told it of this view."""
+
+    tags: TagBytes
 
 
 class Answer(Body, frozen=True):
-    """One 32-byte share per dealer held, ascending: of b_u for those alive, of sigma_u for the rest."""
+    """One 32-byte share per dealer held, ascending: of b_u for those alive, of rho_u for the rest."""
 
     shares: Digests
 

@@ -24,12 +24,12 @@ from .errors import (
 from .messages import (
     Answer,
     Body,
+    Certificates,
     ClientAbort,
     Consistency,
     Invitation,
     Join,
     Masked,
-    MaskKey,
     Member,
     RoundOpen,
     Shares,
@@ -71,6 +71,7 @@ class ServerSession:
         self._joined: dict[ClientId, Member] = {}
         self._cohort: Cohort | None = None
         self._holders: dict[ClientId, Ids] = {}
+        self._slots: dict[ClientId, dict[ClientId, int]] = {}
         self._state: machine.Collecting | None = None
         self._excluded: set[ClientId] = set()
         self._seen: dict[tuple[ClientId, str], bytes] = {}
@@ -116,8 +117,10 @@ class ServerSession:
                 f"{len(clients)} clients are left in the session, {config.quorum} are needed"
             )
         self._rounds += 1
-        context = RoundContext(self._base.session, self._rounds, config.hash, model_digest(model))
-        table = Round(self._cohort, self._holders, config)
+        context = RoundContext(
+            self._base.session, self._rounds, config.hash, self._cohort.digest, model_digest(model)
+        )
+        table = Round(self._cohort, self._holders, self._slots, config)
         self._state = machine.open_round(table, context, clients)
         self._seen.clear()
         self.deadline = now + self._phase_seconds
@@ -184,14 +187,14 @@ class ServerSession:
                 phase=self.phase,
             )
         match state:
-            case machine.AwaitKeys():
-                state.accept(sender, wire.decode_body(envelope, MaskKey))
             case machine.AwaitShares():
                 state.accept(sender, wire.decode_body(envelope, Shares))
             case machine.AwaitMasked():
                 state.accept(sender, wire.decode_body(envelope, Masked))
             case machine.AwaitConsistency():
                 state.accept(sender, wire.decode_body(envelope, Consistency))
+            case machine.AwaitCertificates():
+                state.accept(sender, wire.decode_body(envelope, Certificates))
             case machine.AwaitUnmask():
                 state.accept(sender, wire.decode_body(envelope, Answer))
         state.waiting.discard(sender)
@@ -271,12 +274,13 @@ class ServerSession:
                 phase="join",
                 suspects=sorted(self._identities.keys() - self._joined.keys()),
             )
-            self._cohort = make_cohort(self._base, {}, None)
+            self._cohort = make_cohort(self._base, {}, base)
             return [Aborted(error)]
         members = tuple(self._joined[v] for v in ids)
         seats = {v: Seat(self._identities[v], self._joined[v].channel_key) for v in ids}
-        self._cohort = make_cohort(self._base, seats, base.degree)
+        self._cohort = make_cohort(self._base, seats, base)
         self._holders = self._cohort.all_holders()
+        self._slots = {v: {u: slot for slot, u in enumerate(of_v)} for v, of_v in self._holders.items()}
         return [self._send(self._base, tuple(ids), CohortMessage(members))]
 
     def _translate(self, result: machine.ServerOutput, context: RoundContext) -> Output:

@@ -32,8 +32,10 @@ from .server_session import ServerSession
 from .task import sign_task
 from .transcript import Transcript
 
-Phase = Literal["keys", "shares", "masked", "consistency", "unmask"]
-PHASES: Final[tuple[Phase, ...]] = ("keys", "shares", "masked", "consistency", "unmask")
+# "keys", as the papers call the first of their phases, is another word for never answering at all: this
+# protocol sends no key in a round. Only witnesses on a sparse graph are asked for certificates.
+Phase = Literal["keys", "shares", "masked", "consistency", "certificates", "unmask"]
+PHASES: Final[tuple[Phase, ...]] = ("keys", "shares", "masked", "consistency", "certificates", "unmask")
 Drop = Mapping[int, Phase]
 Updates = Mapping[int, NDArray[np.float64] | NDArray[np.float32]]
 

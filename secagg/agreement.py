@@ -1,30 +1,68 @@
-"""How many signatures a client checks so that all who answer saw the same sets (SPEC 9.3).
+"""How many witnesses a cohort needs so that all who answer saw the same sets (SPEC 9.3).
 
-Nothing is verified here; this is the number and why it is enough.
+Nobody is picked and nothing is verified here; these are the two numbers and why they are enough.
 """
 
-from math import ceil, log2
+from dataclasses import dataclass
+from functools import lru_cache
 
-from .parameters import InfeasibleError
+from .parameters import GRINDABLE_SIGMA, InfeasibleError
+from .tails import log2_tail
 
-AGREEMENT_BITS = 40  # per round; a client's sample is its secret, so nothing can be ground offline
+_BOUND = "E5 agreement"
+_ETA = 20  # with random dropouts, a round lacks certificates with probability at most 2**-20
 
 
-def signature_sample(*, clients: int, corrupt: int, quorum: int) -> int:
-    """How many of `quorum` signatures each client checks, at random, so that views cannot differ.
+@dataclass(frozen=True, slots=True)
+class Committee:
+    """Witnesses among a cohort.
 
-    An honest client signs one view of (U2, U3) a round. All views but one have at most (n - C)/2 honest
-    signers, so at least a share f = 1 - (n + C) / (2 quorum) of any list shown for them is forged. A client
-    that checks s of the list is fooled with probability at most (1 - f)**s, and none of n clients is,
-    except with probability n (1 - f)**s <= 2**-AGREEMENT_BITS. Nothing less will do: a few fooled clients
-    expose no single input, but their shares add to those of the other view and can open the sum of an arc.
+    Attributes:
+        size: z, how many there are.
+        quorum: w, how many certificates a client needs before it answers.
+    """
+
+    size: int
+    quorum: int
+
+
+@lru_cache(maxsize=64)
+def committee(*, clients: int, corrupt: int, minimum_survivors: int) -> Committee:
+    """The smallest committee of which, whatever the server tries, fewer than w are corrupt.
+
+    An honest witness certifies one view of (U2, U3) a round, and only when m members told it that they saw
+    that view. An honest member tells one view, so two certified views would need 2 (m - C) <= n - C honest
+    members: with 2m > n + C all honest certificates of a round are for one view. Whoever has w of them
+    has an honest one, unless w witnesses are corrupt, and by E5 below they never are. Witnesses follow
+    from the cohort's digest, which the server can grind, hence sigma = 80.
+
+    E5 agreement   Pr[H(n, C, z) >= w] <= 2**-(sigma + 1)
+    liveness       Pr[H(n, n - m, z) > z - w] <= 2**-20, dropouts at random
+
+    With z = n and w = C + 1 both hold in any case.
+
+    Args:
+        clients: n, those seated.
+        corrupt: C.
+        minimum_survivors: m.
 
     Raises:
-        InfeasibleError: If 2 quorum > n + C does not hold.
+        InfeasibleError: If 2m > n + C does not hold.
     """
-    forged = 1 - (clients + corrupt) / (2 * quorum)
-    if forged <= 0:
+    if 2 * minimum_survivors <= clients + corrupt:
         raise InfeasibleError(
-            "E5 agreement", f"{quorum} of {clients} clients with {corrupt} corrupt is no majority"
+            _BOUND, f"{minimum_survivors} of {clients} clients with {corrupt} corrupt are no majority"
         )
-    return ceil((AGREEMENT_BITS + log2(clients)) / -log2(1 - forged))
+    quorum = 1
+    for size in range(1, clients):
+        while quorum <= size and not _is_safe(clients, corrupt, size, quorum):
+            quorum += 1
+        lost = log2_tail(clients, clients - minimum_survivors, size, above=size - quorum)
+        if quorum <= size and lost <= -_ETA:
+            return Committee(size, quorum)
+    return Committee(clients, corrupt + 1)
+
+
+def _is_safe(clients: int, corrupt: int, size: int, quorum: int) -> bool:
+    """E5, which never needs a smaller quorum for a larger committee."""
+    return log2_tail(clients, corrupt, size, above=quorum - 1) <= -GRINDABLE_SIGMA - 1

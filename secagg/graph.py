@@ -58,6 +58,16 @@ def neighbours_of(member: int, *, seed: bytes, members: Sequence[int], degree: i
     return _around(ring, ring.index(member), degree)
 
 
+def shuffled(*, seed: bytes, members: Sequence[int]) -> list[int]:
+    """The members in a random order.
+
+    Args:
+        seed: 32 public bytes, used for this order alone.
+        members: Strictly ascending ids.
+    """
+    return _shuffled(members, _words(seed))
+
+
 def _require(seed: bytes, members: Sequence[int], degree: int) -> None:
     if len(seed) != KEY_BYTES:
         raise DomainError(f"a graph's seed has {KEY_BYTES} bytes, not {len(seed)}")

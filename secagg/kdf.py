@@ -8,6 +8,7 @@ Sources: RFC 5869 (HKDF with SHA-256).
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from enum import StrEnum, unique
 from functools import lru_cache
 
@@ -31,36 +32,36 @@ class Label(StrEnum):
     ENROLMENT = "enrolment"
     COHORT = "cohort"
     GRAPH = "graph"
-    ROSTER = "roster"
+    WITNESSES = "witnesses"
     MODEL = "model"
     SHARING_SET = "sharing set U2"
-    SURVIVOR_SET = "survivor set U3"
+    VIEW = "view of U2 and U3"
     SELF_SHARE = "commitment to a share of a self mask seed"
-    KEY_SHARE = "commitment to a share of a mask key seed"
+    LIST_SHARE = "commitment to a share of a seed list key"
     SEED_COMMITMENT = "self mask seed commitment"
+    PAIR_COMMITMENT = "pair seed commitment"
     TRANSCRIPT = "transcript"
     # Signatures
     SIGN_CONFIG = "sign config"
     SIGN_ENROLMENT = "sign enrolment"
     SIGN_MESSAGE = "sign message"
-    SIGN_SETS = "sign sets"
     # Session secrets
     SESSION_SEED = "session seed"
     CHANNEL_KEY = "channel key pair"
-    CHANNEL = "channel agreement"
+    AGREEMENT = "agreement of two members"
+    CHANNEL = "channel"
     NEXT_CHANNEL = "ratchet channel"
     NEXT_SEED = "ratchet seed"
-    SEAL_SHARES = "seal shares"
-    CONSISTENCY_KEY = "consistency key"
+    TAG_KEY = "tag key"
     CONSISTENCY = "consistency tag"
+    CERTIFICATE = "certificate"
     # Round secrets
+    PAIR = "keys of a pair"
     SELF_SEED = "self mask seed"
-    MASK_KEY_SEED = "mask key seed"
-    MASK_KEY = "mask key pair"
+    LIST_KEY = "seed list key"
+    SEAL_LIST = "seal seed list"
     POLYNOMIAL = "polynomial"
-    SAMPLE = "sample of signatures"
     SELF_MASK = "self mask"
-    PAIR_AGREEMENT = "pair agreement"
     PAIR_MASK = "pair mask"
     # Noise and simulation
     NOISE = "noise"
@@ -103,6 +104,22 @@ def digest(label: Label, *fields: bytes | int | str) -> bytes:
     return hashlib.sha256(encode(label, *fields)).digest()
 
 
+def digester(label: Label, *common: bytes | int | str) -> Callable[..., bytes]:
+    """`digest` for many inputs that begin alike: what they share is hashed once.
+
+    Returns:
+        A function f with f(*rest) == digest(label, *common, *rest).
+    """
+    begun = hashlib.sha256(encode(label, *common))
+
+    def finish(*rest: bytes | int | str) -> bytes:
+        state = begun.copy()
+        state.update(encode(*rest))
+        return state.digest()
+
+    return finish
+
+
 def extract(secret: SecretBytes, *, salt: bytes) -> SecretBytes:
     """HKDF-Extract (RFC 5869, 2.2): a uniform 32-byte key from a Diffie-Hellman output."""
     return SecretBytes(hmac.digest(salt, secret.reveal(), "sha256"))
@@ -119,10 +136,19 @@ def derive(
         fields: The context, encoded injectively behind the label.
         length: Bytes wanted, at most 8,160.
     """
-    expand = HKDFExpand(hashes.SHA256(), length, encode(label, *fields))
-    return SecretBytes(expand.derive(key.reveal()))
+    return deriver(label, *fields, length=length)(key)
 
 
-def mac(key: SecretBytes, label: Label, *fields: bytes | int | str) -> bytes:
-    """HMAC-SHA-256 over the label and the fields, 32 bytes. Compare with `hmac.compare_digest`."""
-    return hmac.digest(key.reveal(), encode(label, *fields), "sha256")
+def deriver(label: Label, *common: bytes | int | str, length: int = KEY_BYTES) -> Callable[..., SecretBytes]:
+    """`derive` for many keys in contexts that begin alike: what they share is encoded once.
+
+    Returns:
+        A function f with f(key, *rest) == derive(key, label, *common, *rest, length=length).
+    """
+    algorithm, begun = hashes.SHA256(), encode(label, *common)
+
+    def expand(key: SecretBytes, *rest: bytes | int | str) -> SecretBytes:
+        info = begun + encode(*rest) if rest else begun
+        return SecretBytes(HKDFExpand(algorithm, length, info).derive(key.reveal()))
+
+    return expand

@@ -1,4 +1,4 @@
-"""Threshold sharing over GF(2**16), words side by side, with commitments to the shares.
+"""Threshold sharing over GF(2**16), words side by side.
 
 A polynomial of degree below t is written in the basis of Lin, Chung and Han, whose i-th member has
 degree i and, for i > 0, vanishes at zero. So the secret is the first coefficient, t - 1 uniform
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from .errors import DomainError, ShareError
 from .field import Elements, inverse, multiply, quotient_of_products
-from .kdf import Label, digest
 from .secret import SecretBytes
 
 WORD_BYTES = 2
@@ -85,15 +84,6 @@ def combine(indices: Sequence[int], shares: Sequence[bytes]) -> bytes:
     weights = _weights_at_zero(tuple(indices))
     total: Elements = np.bitwise_xor.reduce(multiply(weights[:, None], rows), axis=0)
     return total.astype("<u2").tobytes()
-
-
-def commitment(share: bytes, *, kind: Label, context: bytes) -> bytes:
-    """A dealer's 32-byte commitment to one share for one holder, both named in `context`.
-
-    Binding by collision resistance. Hiding because a share below the threshold is uniform and at
-    least 32 bytes long, so no nonce is needed; do not use it for short secrets.
-    """
-    return digest(kind, context, share)
 
 
 def _evaluate(values: Elements, levels: int) -> None:

@@ -12,16 +12,12 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
-from protocols import wire
 from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext
 from protocols.errors import ConfigError
-from protocols.messages import Answer, Body, Consistency, Masked, MaskKey, Shares
-from secagg.agreement import signature_sample
+from protocols.sizes import upload
+from secagg.agreement import Committee, committee
 from secagg.errors import DomainError
-from secagg.keys import SigningKey
 from secagg.parameters import Parameters, Server, choose
-from secagg.secret import SecretBytes
 
 HELP = """Choose degree and threshold for a cohort, with the bounds that prove them.
 
@@ -37,7 +33,11 @@ the cohort, which the server can grind by trying cohort after cohort.
 """
 
 _VALUE_BITS = 16  # where only a dimension is given
-_LABELS = {"keys": "mask key", "masked": "masked vector", "upload": "upload, their sum"}
+_LABELS = {
+    "masked": "masked vector",
+    "upload": "upload, their sum",
+    "certificates": "certificates, at a witness besides",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Plan:
     Attributes:
         parameters: Degree, threshold and proof.
         minimum_survivors: m for a RoundConfig: n - D, or more where a config needs more.
-        sample: Signatures a client checks on a sparse graph; 0 on the complete one.
+        committee: Witnesses, and how many a client must hear, on a sparse graph; None on the complete one.
         modulus_bits: Of the ring without noise; None where no dimension was given.
         bytes_per_client: Upload by kind of message, and their sum; None likewise.
         warnings: Why a round cannot run as asked for.
@@ -55,7 +55,7 @@ class Plan:
 
     parameters: Parameters
     minimum_survivors: int
-    sample: int
+    committee: Committee | None
     modulus_bits: int | None
     bytes_per_client: dict[str, int] | None
     warnings: tuple[str, ...]
@@ -81,7 +81,7 @@ def make_plan(
         raise ConfigError("--bits needs --dimension: modulus and bytes depend on both")
     try:
         p = choose(clients=clients, corrupt=corrupt, dropout=dropout, server=server, sigma=sigma, eta=eta)
-        survivors, sample = _survivors_and_sample(p)
+        survivors, witnesses = _survivors_and_witnesses(p)
     except DomainError as error:
         raise ConfigError(str(error)) from error
     warnings = []
@@ -89,46 +89,26 @@ def make_plan(
         warnings.append(f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
     if dimension is not None:
         config = _config(p, survivors, bits=_VALUE_BITS if bits is None else bits, length=dimension)
-        return Plan(p, survivors, sample, config.ring.bits, upload(config), tuple(warnings))
+        return Plan(p, survivors, witnesses, config.ring.bits, upload(config), tuple(warnings))
     try:
         _config(p, survivors, bits=_VALUE_BITS, length=1)
     except ConfigError as error:
         warnings.append(f"no round can run this plan: {error}")
-    return Plan(p, survivors, sample, None, None, tuple(warnings))
-
-
-def upload(config: RoundConfig) -> dict[str, int]:
-    """Bytes of each message of a client whose neighbours are all there, and their sum.
-
-    Messages of zeros are encoded and signed, from the last of clients 0 to n - 1 in round 1; a larger id
-    or a later round adds a few bytes to each envelope.
-    """
-    holders = config.clients if config.degree is None else config.degree + 1
-    zeros = bytes(32)
-    others, everyone = (zeros,) * (holders - 1), (zeros,) * holders
-    signature = b"" if config.degree is None else bytes(64)
-    bodies: tuple[Body, ...] = (
-        MaskKey(zeros),
-        Shares(zeros, (bytes(80),) * (holders - 1), everyone, everyone),
-        Masked(bytes(config.ring.packed_bytes(config.length))),
-        Consistency(zeros, zeros, others, signature),
-        Answer(everyone),
-    )
-    context, sender = RoundContext(bytes(16), 1, config.hash), ClientId(config.clients - 1)
-    signer = SigningKey.from_seed(SecretBytes(zeros))
-    sizes = {wire.kind_of(b): len(wire.encode_message(context, sender, b, signer)) for b in bodies}
-    return {**sizes, "upload": sum(sizes.values())}
+    return Plan(p, survivors, witnesses, None, None, tuple(warnings))
 
 
 def as_object(plan: Plan) -> dict[str, Any]:
     """The plan as one JSON object; a log2 of minus infinity is null."""
     p = plan.parameters
     names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
-    rest = ("minimum_survivors", "sample", "modulus_bits", "bytes_per_client")
+    rest = ("minimum_survivors", "modulus_bits", "bytes_per_client")
     renamed = {"value": "log2_value", "limit": "log2_limit"}
     proof = [{renamed.get(k, k): None if v == -inf else v for k, v in asdict(b).items()} for b in p.proof]
     numbers = {name: getattr(p, name) for name in names} | {name: getattr(plan, name) for name in rest}
-    return {**numbers, "proof": proof}
+    told: dict[str, int | None] = {"witnesses": None, "certificates_needed": None}
+    if plan.committee is not None:
+        told = {"witnesses": plan.committee.size, "certificates_needed": plan.committee.quorum}
+    return {**numbers, **told, "proof": proof}
 
 
 def tables(plan: Plan) -> Iterator[Table]:
@@ -144,8 +124,8 @@ def tables(plan: Plan) -> Iterator[Table]:
         "dropped": p.dropped,
         "minimum survivors": plan.minimum_survivors,
     }
-    if not p.complete:
-        rows["signatures each client samples"] = plan.sample if plan.sample < p.clients else "all"
+    if plan.committee is not None:
+        rows["witnesses, and certificates a client needs"] = f"{plan.committee.size}, {plan.committee.quorum}"
     if plan.modulus_bits is not None:
         rows["modulus bits"] = plan.modulus_bits
     yield _two_columns("plan", "", rows)
@@ -155,15 +135,15 @@ def tables(plan: Plan) -> Iterator[Table]:
         yield _two_columns("message", "bytes per client and round", sizes)
 
 
-def _survivors_and_sample(p: Parameters) -> tuple[int, int]:
-    """m and s: a sum hides two honest clients, and on a sparse graph 2m > n + c makes views one."""
+def _survivors_and_witnesses(p: Parameters) -> tuple[int, Committee | None]:
+    """m, so that a sum hides two honest clients and views are one (2m > n + c), and the witnesses."""
     one_view = 0 if p.complete else (p.clients + p.corrupt) // 2 + 1
     m = max(p.clients - p.dropped, one_view, p.corrupt + 2)
     if m > p.clients:
         raise DomainError(f"{p.corrupt} corrupt of {p.clients} clients leave fewer than two honest ones")
     if p.complete:
-        return m, 0
-    return m, signature_sample(clients=p.clients, corrupt=p.corrupt, quorum=m)
+        return m, None
+    return m, committee(clients=p.clients, corrupt=p.corrupt, minimum_survivors=m)
 
 
 def _config(p: Parameters, survivors: int, *, bits: int, length: int) -> RoundConfig:

@@ -1,78 +1,93 @@
-"""Whether a quorum of the whole cohort saw the same sets, on a sparse graph (SPEC 9.3).
+"""Whether enough others saw the same sets: tags over a view, checked one by one (SPEC 7.5).
 
-Neighbours alone cannot tell: on a ring, distant regions could be shown different survivors. So clients
-sign their view, and each checks a random sample of those signatures that only it knows.
+On the complete graph everybody tells everybody. On a sparse one members tell witnesses, and witnesses that
+heard the same from m members certify it to all. A wrong tag is not counted rather than fatal: only the
+number of those that agree matters.
 """
 
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
-
-from protocols.cohort import Cohort, Ids
+from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyServerError, FaultyServerOrPeerError
-from protocols.messages import Tags
-from secagg.errors import SignatureError
-from secagg.keys import SIGNATURE_BYTES, verify
-from secagg.prg import uniform_words
+from secagg.kdf import Label
 from secagg.secret import SecretBytes
 
-from .schedule import signed_sets
+from .schedule import TAG_BYTES, tagger
 
 
-def check_signatures(
-    message: Tags,
+def make_tags(
+    receivers: Iterable[ClientId],
     *,
-    among: Ids,
-    needed: int,
-    sample: int,
-    sampler: SecretBytes,
-    cohort: Cohort,
+    sender: ClientId,
+    keys: Mapping[ClientId, SecretBytes],
+    label: Label,
     context: RoundContext,
-    sets: bytes,
+    view: bytes,
+) -> bytes:
+    """The sender's tags for its receivers, side by side in their order, 16 bytes each."""
+    tag = tagger(label, context, view)
+    return b"".join([tag(keys[receiver], sender) for receiver in receivers])
+
+
+def require_agreement(
+    tags: bytes,
+    senders: Sequence[ClientId],
+    *,
+    needed: int,
+    keys: Mapping[ClientId, SecretBytes],
+    label: Label,
+    context: RoundContext,
+    view: bytes,
 ) -> None:
-    """Require `needed` signers among the survivors and check a secret random sample of their signatures.
+    """Count the senders whose tag is over this client's view.
 
     Args:
-        message: Carries the signers, ascending, and their 64-byte signatures in that order.
-        among: U3.
-        needed: m.
-        sample: How many to check.
-        sampler: 32 secret bytes of this client and round.
-        cohort: Has the signers' identities.
+        tags: 16 bytes for each sender, in their order.
+        senders: Others than this client, each once.
+        needed: How many must agree.
+        keys: By sender.
+        label: What was tagged for: telling or certifying.
         context: The round's.
-        sets: This client's digests of U2 and U3.
+        view: This client's.
 
     Raises:
-        FaultyServerError: If there are too few signers, or they are not in U3.
-        FaultyServerOrPeerError: If a signature of the sample is not over these sets.
+        FaultyServerError: If there is not one tag for each sender.
+        FaultyServerOrPeerError: If fewer agree; suspects those whose tag differs.
     """
-    signers = ascending(message.signers)
-    if (
-        signers is None
-        or not set(signers) <= set(among)
-        or len(signers) < needed
-        or len(message.signatures) != SIGNATURE_BYTES * len(signers)
-    ):
+    if len(tags) != TAG_BYTES * len(senders):
         raise FaultyServerError(
-            Code.SURVIVOR_SET_INVALID, "fewer signatures than survivors are needed", phase="consistency"
+            Code.SURVIVOR_SET_INVALID, "there is not one tag for each sender", phase="consistency"
         )
-    for pick in np.argsort(uniform_words(sampler, len(signers)))[:sample]:
-        signer = signers[pick]
-        signature = message.signatures[SIGNATURE_BYTES * pick : SIGNATURE_BYTES * (pick + 1)]
-        try:
-            verify(cohort.seats[signer].identity, signature, signed_sets(context, signer, sets))
-        except SignatureError as error:
-            raise FaultyServerOrPeerError(
-                Code.SURVIVOR_SET_MISMATCH,
-                f"client {signer} did not sign these survivors",
-                phase="consistency",
-                suspects=(signer,),
-            ) from error
+    tag = tagger(label, context, view)
+    differing = [
+        sender
+        for place, sender in enumerate(senders)
+        if not hmac.compare_digest(
+            tag(keys[sender], sender), tags[place * TAG_BYTES : (place + 1) * TAG_BYTES]
+        )
+    ]
+    agreeing = len(senders) - len(differing)
+    if agreeing < needed:
+        raise FaultyServerOrPeerError(
+            Code.SURVIVOR_SET_MISMATCH,
+            f"{agreeing} others saw these survivors, {needed} are needed",
+            phase="consistency",
+            suspects=differing,
+        )
 
 
-def ascending(ids: tuple[int, ...]) -> Ids | None:
-    """The ids, or None unless strictly ascending: then a repeated id cannot count twice."""
-    if any(a >= b for a, b in pairwise(ids)):
-        return None
-    return tuple(ClientId(i) for i in ids)
+def without(everyone: Iterable[ClientId], listed: tuple[int, ...], *, code: Code, phase: str) -> Ids:
+    """Everyone but those listed.
+
+    Raises:
+        FaultyServerError: If the list is not strictly ascending, or names somebody else.
+    """
+    everybody = tuple(everyone)
+    gone = set(listed)
+    rest = tuple([v for v in everybody if v not in gone])
+    if any(a >= b for a, b in pairwise(listed)) or len(rest) + len(listed) != len(everybody):
+        raise FaultyServerError(code, "the absent are not listed in order among those expected", phase=phase)
+    return rest

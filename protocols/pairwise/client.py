@@ -1,15 +1,15 @@
 """The client's round as states (SPEC 7): each method checks everything, then returns the next state.
 
-A state is what the client knows at that moment: after its masked input neither a seed nor a key that
-opens its own dealing is left in it. No clock, no randomness, no I/O. The session shell encodes, signs
+A state is what the client knows at that moment: once it has dealt, no key that seals or lists is left; after
+its masked input no seed of a mask either. No clock, no randomness, no I/O. The session shell encodes, signs
 and sends what these states return.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocols.cohort import Ids
-from protocols.context import ClientId, RoundContext, set_digest
+from protocols.context import ClientId, RoundContext
 from protocols.errors import (
     Code,
     FaultyPeerError,
@@ -17,10 +17,19 @@ from protocols.errors import (
     FaultyServerOrPeerError,
     InputError,
 )
-from protocols.messages import Answer, Consistency, Deal, Masked, MaskKey, Roster, Shares, Survivors, Tags
-from secagg.errors import AgreementError, SealError
+from protocols.messages import (
+    Answer,
+    Certificates,
+    Certified,
+    Consistency,
+    Deal,
+    Masked,
+    Shares,
+    Survivors,
+    Tags,
+)
+from secagg.errors import SealError
 from secagg.kdf import Label, derive
-from secagg.keys import AgreementKey
 from secagg.masks import Mask, apply_masks
 from secagg.prg import expand
 from secagg.ring import Words
@@ -28,106 +37,63 @@ from secagg.sealing import open_sealed, seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 
-from .agreement import ascending, check_signatures
+from .agreement import make_tags, require_agreement, without
 from .place import HeldShares, Place, held_shares, require_holders
 from .schedule import (
-    consistency_key,
-    consistency_tag,
-    dealing_context,
-    mask_key_pair,
+    SHARE_BYTES,
+    PairKeys,
+    list_sealing_key,
+    pair_commitment,
+    pair_keys,
     pair_mask,
-    roster_digest,
-    sealing_key,
     seed_commitment,
     self_mask,
     share_commitments,
-    signed_sets,
+    sharing_digest,
+    view_digest,
 )
 
 
 def open_round(
     place: Place, context: RoundContext, *, seed: SecretBytes, channels: Mapping[ClientId, SecretBytes]
-) -> tuple["AwaitRoster", MaskKey]:
-    """Phase keys: a fresh mask key pair from the round's seed."""
-    mask_seed = derive(seed, Label.MASK_KEY_SEED, context.prefix)
-    mask_key = mask_key_pair(mask_seed)
-    return AwaitRoster(place, context, channels, seed, mask_seed, mask_key), MaskKey(mask_key.public)
+) -> tuple["AwaitShares", Shares]:
+    """Phase shares: deal b_u and rho_u to all holders, and seal the seeds of the pair masks under rho_u."""
+    me, keys_of = place.me, pair_keys(context, place.me)
+    keys = {peer: keys_of(peer, channel) for peer, channel in channels.items()}
+    self_seed = derive(seed, Label.SELF_SEED, context.prefix)
+    root = derive(seed, Label.LIST_KEY, context.prefix)
+    dealt = dict(zip(place.holders, _deal(place, context, seed, self_seed, root), strict=True))
+    commit_self, commit_list = share_commitments(context)
+    self_commitments = tuple([commit_self(me, v, dealt[v][:SHARE_BYTES]) for v in place.holders])
+    list_commitments = tuple([commit_list(me, v, dealt[v][SHARE_BYTES:]) for v in place.holders])
+    records = tuple(
+        [
+            seal(keys[v].sealing, dealt[v], context=of_self + of_list)
+            for v, of_self, of_list in zip(place.holders, self_commitments, list_commitments, strict=True)
+            if v != me
+        ]
+    )
+    seeds = [keys[v].seed.reveal() for v in place.holders if v != me]
+    message = Shares(
+        seed_commitment(context, me, self_seed.reveal()),
+        records,
+        self_commitments,
+        list_commitments,
+        seal(list_sealing_key(root, context, me), b"".join(seeds), context=b""),
+        b"".join([pair_commitment(seed) for seed in seeds]),
+    )
+    return AwaitShares(place, context, keys, self_seed, held_shares(dealt[me])), message
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitRoster:
-    """The mask key is out; U1 is awaited."""
-
-    place: Place
-    context: RoundContext
-    channels: Mapping[ClientId, SecretBytes]
-    seed: SecretBytes
-    mask_seed: SecretBytes
-    mask_key: AgreementKey
-
-    def accept(self, message: Roster) -> tuple["AwaitShares", Shares]:
-        """Phase shares: deal b_u and sigma_u to the holders in U1.
-
-        Raises:
-            FaultyServerError: If the roster is not one the server may send.
-            ThresholdError: If too few holders are in it: this client sits the round out.
-        """
-        place = self.place
-        roster = self._checked(message)
-        require_holders(place, roster.keys(), "keys")
-        context = self.context.with_roster(roster_digest(self.context, place.cohort, roster))
-        self_seed = derive(self.seed, Label.SELF_SEED, context.prefix)
-        dealt = self._deal(context, self_seed)
-        records, self_commitments, key_commitments = [], [], []
-        for shares, holder in zip(dealt, place.holders, strict=True):
-            if holder not in roster:
-                continue
-            dealing = dealing_context(context, place.me, holder)
-            pair = share_commitments(dealing, shares)
-            self_commitments.append(pair[0])
-            key_commitments.append(pair[1])
-            if holder != place.me:
-                key = sealing_key(self.channels[holder], dealing)
-                records.append(seal(key, shares, context=b"".join(pair)))
-        held = held_shares(dealt[place.holders.index(place.me)])
-        sampler = derive(self.seed, Label.SAMPLE, context.prefix)
-        state = AwaitShares(place, context, self.channels, roster, self_seed, self.mask_key, held, sampler)
-        commitment = seed_commitment(context, place.me, self_seed.reveal())
-        return state, Shares(commitment, tuple(records), tuple(self_commitments), tuple(key_commitments))
-
-    def _checked(self, message: Roster) -> dict[ClientId, bytes]:
-        place = self.place
-        ids = ascending(message.ids)
-        keys, seats = message.mask_keys, place.cohort.seats
-        if ids is None or len(keys) != len(ids) or not set(ids) <= seats.keys():
-            raise FaultyServerError(
-                Code.ROSTER_INVALID, "the roster is no subset of the cohort", phase="keys"
-            )
-        if len(ids) < place.config.quorum:
-            raise FaultyServerError(
-                Code.ROSTER_INVALID,
-                f"a roster of {len(ids)} is below {place.config.quorum}",
-                phase="keys",
-            )
-        roster = dict(zip(ids, keys, strict=True))
-        if roster.get(place.me) != self.mask_key.public:
-            raise FaultyServerError(
-                Code.ROSTER_SELF, "the roster lacks or alters this client's key", phase="keys"
-            )
-        if len(set(keys)) != len(ids):
-            raise FaultyServerError(
-                Code.ROSTER_INVALID, "a mask key stands twice in the roster", phase="keys"
-            )
-        return roster
-
-    def _deal(self, context: RoundContext, self_seed: SecretBytes) -> list[bytes]:
-        """Both secrets shared at once: 64 bytes per holder, in the order of `Place.holders`."""
-        place, both = self.place, SecretBytes(self_seed.reveal() + self.mask_seed.reveal())
-        threshold = place.config.threshold
-        # Bound to the roster: another roster never yields a second point on the same polynomial.
-        stream = derive(self.seed, Label.POLYNOMIAL, context.prefix)
-        coefficients = SecretBytes(expand(stream, coefficient_bytes(len(both), threshold=threshold)))
-        return split(both, threshold=threshold, holders=len(place.holders), coefficients=coefficients)
+def _deal(
+    place: Place, context: RoundContext, seed: SecretBytes, self_seed: SecretBytes, root: SecretBytes
+) -> list[bytes]:
+    """Both secrets shared at once: 64 bytes per holder, in the order of `Place.holders`."""
+    both, threshold = SecretBytes(self_seed.reveal() + root.reveal()), place.config.threshold
+    # Bound to the round and the cohort: no other one yields a second point on the same polynomial.
+    stream = derive(seed, Label.POLYNOMIAL, context.prefix)
+    coefficients = SecretBytes(expand(stream, coefficient_bytes(len(both), threshold=threshold)))
+    return split(both, threshold=threshold, holders=len(place.holders), coefficients=coefficients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +102,9 @@ class AwaitShares:
 
     place: Place
     context: RoundContext
-    channels: Mapping[ClientId, SecretBytes]
-    roster: Mapping[ClientId, bytes]
+    keys: Mapping[ClientId, PairKeys] = field(repr=False)
     self_seed: SecretBytes
-    mask_key: AgreementKey
     own: HeldShares
-    sampler: SecretBytes
 
     def accept(self, message: Deal) -> "AwaitInput":
         """Open and check every share before anything is masked.
@@ -152,62 +115,53 @@ class AwaitShares:
             FaultyServerOrPeerError: If a record does not open.
             FaultyPeerError: If a share does not match its dealer's commitment.
         """
-        place = self.place
-        sharing = ascending(message.senders)
-        if sharing is None or not set(sharing) <= self.roster.keys() or place.me not in sharing:
+        place, code = self.place, Code.SHARING_SET_INVALID
+        sharing = without(place.cohort.seats, message.missing, code=code, phase="shares")
+        missing = {ClientId(v) for v in message.missing}
+        peers = [v for v in place.holders if v not in missing and v != place.me]
+        lists = (message.records, message.self_commitments, message.list_commitments)
+        if (
+            place.me in missing
+            or len(sharing) < place.config.quorum
+            or any(len(entries) != len(peers) for entries in lists)
+        ):
             raise FaultyServerError(
-                Code.SHARING_SET_INVALID,
-                "U2 is no subset of the roster with this client in it",
+                code,
+                f"U2 of {len(sharing)} is too small, not aligned or lacks this client",
                 phase="shares",
             )
-        members = set(sharing)
-        peers = [v for v in place.holders if v in members and v != place.me]
-        lists = (message.records, message.self_commitments, message.key_commitments)
-        if len(sharing) < place.config.quorum or any(len(entries) != len(peers) for entries in lists):
-            raise FaultyServerError(
-                Code.SHARING_SET_INVALID, f"U2 of {len(sharing)} is too small or not aligned", phase="shares"
-            )
-        require_holders(place, members, "shares")
-        held = {place.me: self.own}
-        for peer, *entry in zip(peers, *lists, strict=True):
-            held[peer] = self._open(peer, *entry)
-        tag_keys = {peer: consistency_key(self.channels[peer]) for peer in peers}
-        return AwaitInput(
-            place,
-            self.context,
-            tag_keys,
-            self.roster,
-            sharing,
-            self.self_seed,
-            self.mask_key,
-            held,
-            self.sampler,
-        )
+        require_holders(place, missing, "shares")
+        held = {place.me: self.own, **self._open(dict(zip(peers, zip(*lists, strict=True), strict=True)))}
+        seeds = {peer: self.keys[peer].seed for peer in peers}
+        return AwaitInput(place, self.context, sharing, self.self_seed, seeds, held)
 
-    def _open(
-        self, dealer: ClientId, record: bytes, self_commitment: bytes, key_commitment: bytes
-    ) -> HeldShares:
-        # T18: the key binds session, round, config, model, roster, sender and receiver.
-        dealing = dealing_context(self.context, dealer, self.place.me)
-        try:
-            shares = open_sealed(
-                sealing_key(self.channels[dealer], dealing), record, context=self_commitment + key_commitment
-            )
-        except SealError as error:
-            raise FaultyServerOrPeerError(
-                Code.SEALED_SHARE,
-                f"the share of client {dealer} does not open",
-                phase="shares",
-                suspects=(dealer,),
-            ) from error
-        if share_commitments(dealing, shares) != (self_commitment, key_commitment):
-            raise FaultyPeerError(
-                Code.SHARE_COMMITMENT,
-                f"client {dealer} dealt a share that does not match its commitment",
-                phase="shares",
-                suspects=(dealer,),
-            )
-        return held_shares(shares)
+    def _open(self, dealt: Mapping[ClientId, tuple[bytes, bytes, bytes]]) -> dict[ClientId, HeldShares]:
+        commit_self, commit_list = share_commitments(self.context)
+        me, held = self.place.me, {}
+        for dealer, (record, of_self, of_list) in dealt.items():
+            # T18: the key binds session, round, config, cohort, model, and the pair with its direction.
+            try:
+                shares = open_sealed(self.keys[dealer].opening, record, context=of_self + of_list)
+            except SealError as error:
+                raise FaultyServerOrPeerError(
+                    Code.SEALED_SHARE,
+                    f"the share of client {dealer} does not open",
+                    phase="shares",
+                    suspects=(dealer,),
+                ) from error
+            opened = held_shares(shares)
+            if (
+                commit_self(dealer, me, opened.of_self_mask.reveal()) != of_self
+                or commit_list(dealer, me, opened.of_list_key.reveal()) != of_list
+            ):
+                raise FaultyPeerError(
+                    Code.SHARE_COMMITMENT,
+                    f"client {dealer} dealt a share that does not match its commitment",
+                    phase="shares",
+                    suspects=(dealer,),
+                )
+            held[dealer] = opened
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,20 +170,16 @@ class AwaitInput:
 
     place: Place
     context: RoundContext
-    tag_keys: Mapping[ClientId, SecretBytes]
-    roster: Mapping[ClientId, bytes]
     sharing: Ids
     self_seed: SecretBytes
-    mask_key: AgreementKey
+    seeds: Mapping[ClientId, SecretBytes] = field(repr=False)
     held: Mapping[ClientId, HeldShares]
-    sampler: SecretBytes
 
     def submit(self, vector: Words) -> tuple["AwaitSurvivors", Masked]:
         """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
 
         Raises:
             InputError: If the vector is not of the ring's dtype and the config's length.
-            FaultyServerOrPeerError: If a peer's mask key is degenerate.
         """
         place, ring = self.place, self.place.config.ring
         if vector.shape != (place.config.length,) or vector.dtype != ring.dtype:
@@ -239,35 +189,15 @@ class AwaitInput:
             )
         masked = vector.copy()
         apply_masks(masked, self._masks(), ring=ring)
-        state = AwaitSurvivors(place, self.context, self.tag_keys, self.sharing, self.held, self.sampler)
+        state = AwaitSurvivors(place, self.context, self.sharing, self.held)
         return state, Masked(ring.pack(masked))
 
     def _masks(self) -> list[Mask]:
         place, context = self.place, self.context
-        digest = set_digest(Label.SHARING_SET, context, self.sharing)
-        masks = [self_mask(self.self_seed, place.me, context=context, sharing=digest, config=place.config)]
-        for peer in self.held:
-            if peer == place.me:
-                continue
-            try:
-                mask = pair_mask(
-                    self.mask_key,
-                    place.me,
-                    peer,
-                    self.roster[peer],
-                    context=context,
-                    sharing=digest,
-                    config=place.config,
-                )
-            except AgreementError as error:
-                raise FaultyServerOrPeerError(
-                    Code.KEY_DEGENERATE,
-                    f"the mask key of client {peer} is degenerate",
-                    phase="masked",
-                    suspects=(peer,),
-                ) from error
-            masks.append(mask)
-        return masks
+        digest = sharing_digest(context, _missing(place, self.sharing))
+        own = self_mask(self.self_seed, place.me, context=context, sharing=digest, config=place.config)
+        mask = pair_mask(context, place.me, sharing=digest, config=place.config)
+        return [own, *(mask(peer, seed) for peer, seed in self.seeds.items())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,109 +206,151 @@ class AwaitSurvivors:
 
     place: Place
     context: RoundContext
-    tag_keys: Mapping[ClientId, SecretBytes]
     sharing: Ids
     held: Mapping[ClientId, HeldShares]
-    sampler: SecretBytes
 
-    def accept(self, message: Survivors) -> tuple["AwaitConsistency", Consistency]:
-        """Phase consistency: commit to U3, once, towards each neighbour in it, and by signature to all.
+    def accept(
+        self, message: Survivors
+    ) -> tuple["AwaitConsistency | AwaitTally | AwaitCertificates", Consistency]:
+        """Phase consistency: commit to U3, once, towards every witness in it.
 
         Raises:
             FaultyServerError: If U3 is not one the server may send, or is below the minimum.
         """
-        me = self.place.me
-        dropped = ascending(message.dropped)
-        if dropped is None or not set(dropped) <= set(self.sharing) or me in dropped:
+        place, code = self.place, Code.SURVIVOR_SET_INVALID
+        survivors = without(self.sharing, message.dropped, code=code, phase="masked")
+        if place.me in message.dropped or len(survivors) < place.config.minimum_survivors:
             raise FaultyServerError(
-                Code.SURVIVOR_SET_INVALID,
-                "the dropped are no subset of U2 without this client",
+                code,
+                f"{len(survivors)} survivors are below {place.config.minimum_survivors}, or without this one",
                 phase="masked",
             )
-        gone = set(dropped)
-        survivors = tuple(v for v in self.sharing if v not in gone)
-        if len(survivors) < self.place.config.minimum_survivors:
-            raise FaultyServerError(
-                Code.SURVIVOR_SET_INVALID,
-                f"{len(survivors)} survivors are below {self.place.config.minimum_survivors}",
-                phase="masked",
-            )
-        context = self.context
-        u2 = set_digest(Label.SHARING_SET, context, self.sharing)
-        u3 = set_digest(Label.SURVIVOR_SET, context, survivors)
-        sets = u2 + u3
+        dropped = tuple(ClientId(v) for v in message.dropped)
+        view = view_digest(self.context, _missing(place, self.sharing), dropped)
+        witnesses = place.cohort.witnesses
         alive = set(survivors)
-        tags = tuple(
-            consistency_tag(self.tag_keys[v], context, me, v, sets=sets).reveal()
-            for v in sorted(self.held)
-            if v in alive and v != me
+        tags = make_tags(
+            [v for v in witnesses if v in alive and v != place.me],
+            sender=place.me,
+            keys=place.tag_keys,
+            label=Label.CONSISTENCY,
+            context=self.context,
+            view=view,
         )
-        sparse = self.place.config.degree is not None
-        signature = self.place.identity.sign(signed_sets(context, me, sets)) if sparse else b""
-        state = AwaitConsistency(self.place, context, self.tag_keys, self.held, survivors, sets, self.sampler)
-        return state, Consistency(u2, u3, tags, signature)
+        following: type[AwaitConsistency | AwaitTally | AwaitCertificates]
+        if place.config.degree is None:
+            following = AwaitConsistency
+        else:
+            following = AwaitTally if place.me in witnesses else AwaitCertificates
+        return following(place, self.context, survivors, self.held, view), Consistency(view, tags)
+
+
+def _missing(place: Place, sharing: Ids) -> Ids:
+    """The cohort without U2."""
+    members = set(sharing)
+    return tuple([v for v in place.cohort.seats if v not in members])
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitConsistency:
-    """This client is bound to its U3; the others' tags are awaited."""
+class _Bound:
+    """This client is bound to its (U2, U3); whether enough others saw the same is awaited."""
 
     place: Place
     context: RoundContext
-    tag_keys: Mapping[ClientId, SecretBytes]
-    held: Mapping[ClientId, HeldShares]
     survivors: Ids
-    sets: bytes
-    sampler: SecretBytes
+    held: Mapping[ClientId, HeldShares]
+    view: bytes
+
+    def _require(
+        self, tags: bytes, absent: tuple[int, ...], among: Ids, *, needed: int, label: Label
+    ) -> None:
+        """`needed` of those among U3 sent this client a tag over its view."""
+        place = self.place
+        present = without(among, absent, code=Code.SURVIVOR_SET_INVALID, phase="consistency")
+        require_agreement(
+            tags,
+            [v for v in present if v != place.me],
+            needed=needed,
+            keys=place.tag_keys,
+            label=label,
+            context=self.context,
+            view=self.view,
+        )
+
+    def _answer(self) -> tuple["Done", Answer]:
+        """Phase unmask: one share per dealer in U2, once.
+
+        T01: one list decides which of the two shares leaves, and the state that holds both ends here.
+        """
+        alive = set(self.survivors)
+        shares = tuple(
+            (held.of_self_mask if dealer in alive else held.of_list_key).reveal()
+            for dealer, held in sorted(self.held.items())
+        )
+        return Done(self.context), Answer(shares)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitConsistency(_Bound):
+    """On the complete graph: everybody's tags are awaited."""
 
     def accept(self, message: Tags) -> tuple["Done", Answer]:
-        """Phase unmask: one share per dealer in U2, once, if a quorum saw the same sets.
-
-        A wrong tag is not counted rather than fatal: one corrupt client cannot stall the others,
-        and only the number of clients that agree matters (SPEC 7.5).
+        """Answer if t clients, this one included, saw the same sets.
 
         Raises:
             FaultyServerError: If senders are not in U3.
             FaultyServerOrPeerError: If fewer than t members agree with this client.
         """
-        me = self.place.me
-        senders = ascending(message.senders)
-        alive = set(self.survivors)
-        allowed = (alive & self.held.keys()) - {me}
-        if senders is None or not set(senders) <= allowed or len(senders) != len(message.tags):
-            raise FaultyServerError(
-                Code.SURVIVOR_SET_INVALID, "tags come from neighbours in U3", phase="consistency"
-            )
-        differing = []
-        for v, tag in zip(senders, message.tags, strict=True):
-            expected = consistency_tag(self.tag_keys[v], self.context, v, me, sets=self.sets)
-            if not expected.matches(SecretBytes(tag)):
-                differing.append(v)
-        agreeing = 1 + len(senders) - len(differing)
-        if agreeing < self.place.config.threshold:
-            raise FaultyServerOrPeerError(
-                Code.SURVIVOR_SET_MISMATCH,
-                f"{agreeing} clients saw these survivors, {self.place.config.threshold} are needed",
-                phase="consistency",
-                suspects=differing,
-            )
-        if self.place.config.degree is not None:
-            check_signatures(
-                message,
-                among=self.survivors,
-                needed=self.place.config.minimum_survivors,
-                sample=self.place.config.sample,
-                sampler=self.sampler,
-                cohort=self.place.cohort,
-                context=self.context,
-                sets=self.sets,
-            )
-        # T01: one list decides which of the two shares leaves, and the state that holds both ends here.
-        shares = tuple(
-            (held.of_self_mask if dealer in alive else held.of_mask_key).reveal()
-            for dealer, held in sorted(self.held.items())
+        needed = self.place.config.threshold - 1
+        self._require(message.tags, message.absent, self.survivors, needed=needed, label=Label.CONSISTENCY)
+        return self._answer()
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTally(_Bound):
+    """On a sparse graph, at a witness: everybody's tags are awaited."""
+
+    def accept(self, message: Tags) -> tuple["AwaitCertificates", Certificates]:
+        """Certify this client's view to everyone in it, if m members, this one included, told it of it.
+
+        Raises:
+            FaultyServerError: If senders are not in U3.
+            FaultyServerOrPeerError: If fewer than m members agree with this client.
+        """
+        place, survivors = self.place, self.survivors
+        needed = place.config.minimum_survivors - 1
+        self._require(message.tags, message.absent, survivors, needed=needed, label=Label.CONSISTENCY)
+        tags = make_tags(
+            [v for v in survivors if v != place.me],
+            sender=place.me,
+            keys=place.tag_keys,
+            label=Label.CERTIFICATE,
+            context=self.context,
+            view=self.view,
         )
-        return Done(self.context), Answer(shares)
+        state = AwaitCertificates(place, self.context, survivors, self.held, self.view)
+        return state, Certificates(tags)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitCertificates(_Bound):
+    """On a sparse graph: the witnesses' certificates are awaited."""
+
+    def accept(self, message: Certified) -> tuple["Done", Answer]:
+        """Answer if w witnesses certify this client's view.
+
+        Raises:
+            FaultyServerError: If a sender is no witness in U3.
+            FaultyServerOrPeerError: If fewer than w of them certify this view.
+        """
+        place = self.place
+        alive = set(self.survivors)
+        witnesses = place.cohort.witnesses
+        among = tuple(v for v in witnesses if v in alive)
+        # A witness counted the members itself: it is one of the w.
+        needed = place.config.committee(seated=len(place.cohort.seats)).quorum - (place.me in witnesses)
+        self._require(message.tags, message.absent, among, needed=needed, label=Label.CERTIFICATE)
+        return self._answer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,4 +360,6 @@ class Done:
     context: RoundContext
 
 
-ClientState = AwaitRoster | AwaitShares | AwaitInput | AwaitSurvivors | AwaitConsistency | Done
+ClientState = (
+    AwaitShares | AwaitInput | AwaitSurvivors | AwaitConsistency | AwaitTally | AwaitCertificates | Done
+)

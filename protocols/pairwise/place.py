@@ -1,13 +1,13 @@
 """A client's place in a round, and the shares that lie there."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocols.cohort import Cohort, Ids
 from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import Code, ThresholdError
-from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
 from .schedule import SHARE_BYTES
@@ -17,14 +17,19 @@ from .schedule import SHARE_BYTES
 class Place:
     """What does not change during a round: who I am, among whom, summing what.
 
-    `holders` are this client's neighbours and itself, ascending: they hold its shares, it holds theirs.
+    Attributes:
+        me: This client.
+        cohort: The session's.
+        holders: Its neighbours and itself, ascending: they hold its shares, it holds theirs.
+        tag_keys: By peer; for views are tagged, and certified, with these.
+        config: The round's.
     """
 
     me: ClientId
     cohort: Cohort
     holders: Ids
+    tag_keys: Mapping[ClientId, SecretBytes] = field(repr=False)
     config: RoundConfig
-    identity: SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,12 @@ class HeldShares:
     """One dealer's shares in this client's hands: at most one of the two ever leaves (T01)."""
 
     of_self_mask: SecretBytes
-    of_mask_key: SecretBytes
+    of_list_key: SecretBytes
 
 
-def require_holders(place: Place, present: AbstractSet[ClientId], phase: str) -> None:
+def require_holders(place: Place, absent: AbstractSet[ClientId], phase: str) -> None:
     """A client whose secrets could not be rebuilt takes no part in the round."""
-    count = sum(holder in present for holder in place.holders)
+    count = sum(holder not in absent for holder in place.holders)
     if count < place.config.threshold:
         raise ThresholdError(
             Code.TOO_FEW_CLIENTS,

@@ -1,32 +1,50 @@
 """The key schedule of a round: every digest, key and mask both roles derive (SPEC 6).
 
-Pure functions of keys and public context. Nothing here is kept.
+Pure functions of keys and public context. Nothing here is kept. What is derived for every neighbour alike
+comes as a function, so that the context is encoded once and not once for each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from protocols.cohort import Cohort
 from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext, packed
-from secagg.kdf import Label, derive, digest, encode, extract
-from secagg.keys import AgreementKey
+from secagg.kdf import KEY_BYTES, Label, derive, deriver, digest, digester
 from secagg.masks import Mask
 from secagg.secret import SecretBytes
-from secagg.shamir import commitment
 
-SHARE_BYTES = 32
-_AGREEMENT_SALT = digest(Label.PAIR_AGREEMENT)
+SHARE_BYTES = KEY_BYTES
+TAG_BYTES = 16
+PAIR_COMMITMENT_BYTES = 16
 
-
-def roster_digest(context: RoundContext, cohort: Cohort, mask_keys: Mapping[ClientId, bytes]) -> bytes:
-    """Commits to the ordered ids and mask keys of U1 and, by the cohort's digest, to all their keys."""
-    keys = b"".join(mask_keys.values())
-    return digest(Label.ROSTER, context.prefix, cohort.digest, packed(mask_keys), keys)
+TagFunction = Callable[[SecretBytes, ClientId], bytes]
+CommitFunction = Callable[[ClientId, ClientId, bytes], bytes]
 
 
-def mask_key_pair(seed: SecretBytes) -> AgreementKey:
-    """The round's mask key pair from sigma_u, which is what is shared."""
-    return AgreementKey.from_seed(derive(seed, Label.MASK_KEY))
+class PairKeys(NamedTuple):
+    """What one channel gives for one round, from one end's side."""
+
+    sealing: SecretBytes
+    opening: SecretBytes
+    seed: SecretBytes
+
+
+def pair_keys(context: RoundContext, me: ClientId) -> Callable[[ClientId, SecretBytes], PairKeys]:
+    """The function from a peer and its channel to the round's keys.
+
+    A key per direction, for one record each, and the seed of the pair's mask. A channel is bound to both
+    ids, both public keys and the cohort, the context to everything else.
+    """
+    expand = deriver(Label.PAIR, context.prefix, length=3 * KEY_BYTES)
+
+    def keys(peer: ClientId, channel: SecretBytes) -> PairKeys:
+        block = expand(channel).reveal()
+        up, down, seed = block[:KEY_BYTES], block[KEY_BYTES : 2 * KEY_BYTES], block[2 * KEY_BYTES :]
+        # `up` seals what the lower id sends to the higher one.
+        first, second = (up, down) if me < peer else (down, up)
+        return PairKeys(SecretBytes(first), SecretBytes(second), SecretBytes(seed))
+
+    return keys
 
 
 def seed_commitment(context: RoundContext, dealer: ClientId, seed: bytes) -> bytes:
@@ -34,71 +52,60 @@ def seed_commitment(context: RoundContext, dealer: ClientId, seed: bytes) -> byt
     return digest(Label.SEED_COMMITMENT, context.bind("seed", dealer, SERVER), seed)
 
 
-def dealing_context(context: RoundContext, dealer: ClientId, holder: ClientId) -> bytes:
-    """The context of what one dealer gives one holder: a sealed record and two commitments."""
-    return context.bind("shares", dealer, holder)
+def share_commitments(
+    context: RoundContext,
+) -> tuple[CommitFunction, CommitFunction]:
+    """The commitments to one dealer's share for one holder: of b_u, and of rho_u.
 
-
-def share_commitments(dealing: bytes, shares: bytes) -> tuple[bytes, bytes]:
-    """The dealer's commitments to one holder's two shares: of b_u, then of sigma_u."""
-    return (
-        commitment(shares[:SHARE_BYTES], kind=Label.SELF_SHARE, context=dealing),
-        commitment(shares[SHARE_BYTES:], kind=Label.KEY_SHARE, context=dealing),
-    )
-
-
-def sealing_key(channel: SecretBytes, dealing: bytes) -> SecretBytes:
-    """The key of the one record in a dealing."""
-    return derive(channel, Label.SEAL_SHARES, dealing)
-
-
-def consistency_key(channel: SecretBytes) -> SecretBytes:
-    """What is left of a channel once its record is open: enough for tags, too little for records."""
-    return derive(channel, Label.CONSISTENCY_KEY)
-
-
-def consistency_tag(
-    key: SecretBytes, context: RoundContext, sender: ClientId, receiver: ClientId, *, sets: bytes
-) -> SecretBytes:
-    """`sender`'s tag for `receiver` over the digests of U2 and U3: a PRF of their key at that point.
-
-    Its input has a direction, so a tag that comes back to its maker proves nothing (T38).
+    Each is a function of dealer, holder and share to 32 bytes. Binding by collision resistance. Hiding
+    because a share below the threshold is uniform and 32 bytes long, so no nonce is needed.
     """
-    return derive(key, Label.CONSISTENCY, context.bind("consistency", sender, receiver), sets)
+    return digester(Label.SELF_SHARE, context.prefix), digester(Label.LIST_SHARE, context.prefix)
 
 
-def signed_sets(context: RoundContext, signer: ClientId, sets: bytes) -> bytes:
-    """What a client's identity signs to tell everyone its view of U2 and U3."""
-    return encode(Label.SIGN_SETS, context.bind("sets", signer, SERVER), sets)
+def pair_commitment(seed: bytes) -> bytes:
+    """16 bytes that both ends of a pair send the server about their mask's seed.
+
+    Only a second preimage of the honest end's value would help a cheat; 128 bits are out of reach.
+    """
+    return digest(Label.PAIR_COMMITMENT, seed)[:PAIR_COMMITMENT_BYTES]
+
+
+def list_sealing_key(root: SecretBytes, context: RoundContext, dealer: ClientId) -> SecretBytes:
+    """The key of the one list that a dealer seals under its rho_u."""
+    return derive(root, Label.SEAL_LIST, context.prefix, dealer)
+
+
+def sharing_digest(context: RoundContext, missing: Iterable[ClientId]) -> bytes:
+    """Digest of U2, given by the members of the cohort that are not in it, ascending."""
+    return digest(Label.SHARING_SET, context.prefix, packed(missing))
+
+
+def view_digest(context: RoundContext, missing: Iterable[ClientId], dropped: Iterable[ClientId]) -> bytes:
+    """Digest of (U2, U3), given by the cohort without U2 and by U2 without U3."""
+    return digest(Label.VIEW, context.prefix, packed(missing), packed(dropped))
+
+
+def tagger(label: Label, context: RoundContext, view: bytes) -> TagFunction:
+    """Tags over a view of U2 and U3, 16 bytes, as a function of the pair's tag key and the sender.
+
+    The input names the sender and the key the pair, so a tag has a direction: one that comes back to its
+    maker proves nothing (T38).
+    """
+    expand = deriver(label, context.prefix, view, length=TAG_BYTES)
+    return lambda key, sender: expand(key, sender).reveal()
 
 
 def pair_mask(
-    own: AgreementKey,
-    me: ClientId,
-    peer: ClientId,
-    peer_key: bytes,
-    *,
-    context: RoundContext,
-    sharing: bytes,
-    config: RoundConfig,
-) -> Mask:
-    """The mask `me` shares with `peer`, with `me`'s sign: plus towards lower ids, minus towards higher.
+    context: RoundContext, me: ClientId, *, sharing: bytes, config: RoundConfig
+) -> Callable[[ClientId, SecretBytes], Mask]:
+    """The function from a peer and the pair's seed to the mask, with `me`'s sign: plus towards lower ids.
 
-    Bound to the model, the roster, U2, both exact public keys with ids in order, width and length:
-    parties that differ in any of them do not cancel, they drown the sum in noise.
-
-    Raises:
-        AgreementError: If the peer's key is degenerate.
+    Bound to the model, the cohort, U2, width and length: parties that differ in any of them do not cancel,
+    they drown the sum in noise.
     """
-    uniform = extract(own.agree(peer_key), salt=_AGREEMENT_SALT)
-    low, low_key, high, high_key = (
-        (peer, peer_key, me, own.public) if peer < me else (me, own.public, peer, peer_key)
-    )
-    bits = config.ring.bits
-    key = derive(
-        uniform, Label.PAIR_MASK, context.prefix, sharing, low, low_key, high, high_key, bits, config.length
-    )
-    return Mask(key, 1 if peer < me else -1)
+    expand = deriver(Label.PAIR_MASK, context.prefix, sharing, config.ring.bits, config.length)
+    return lambda peer, seed: Mask(expand(seed), 1 if peer < me else -1)
 
 
 def self_mask(

@@ -5,7 +5,8 @@ is to blame; `close` ends a phase by fullness or deadline. Inboxes grow in place
 never copied. The server is not trusted by anyone; what it checks protects the sum, not the clients.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -13,32 +14,30 @@ from typing import ClassVar
 import numpy as np
 
 from protocols.cohort import Ids
-from protocols.context import ClientId, RoundContext, set_digest
+from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import (
     Answer,
     Body,
+    Certificates,
+    Certified,
     Consistency,
     Deal,
     Masked,
-    MaskKey,
-    Roster,
     Shares,
     Survivors,
     Tags,
 )
 from protocols.outputs import Finished, Opening, Persist
-from secagg.errors import AgreementError, CapacityError, DomainError, SignatureError
-from secagg.kdf import Label
-from secagg.keys import AgreementKey, verify
+from secagg.errors import AgreementError, CapacityError, DomainError
+from secagg.kdf import KEY_BYTES
+from secagg.keys import AgreementKey
 from secagg.ring import Words
+from secagg.sealing import OVERHEAD_BYTES
 from secagg.secret import SecretBytes
 
-from .schedule import (
-    roster_digest,
-    signed_sets,
-)
-from .unmasking import Round, Slots, Unmasking, faulty
+from .schedule import PAIR_COMMITMENT_BYTES, TAG_BYTES, view_digest
+from .unmasking import Round, Unmasking, faulty, pair_commitment_at
 
 _PROBE = AgreementKey.from_seed(SecretBytes(bytes(31) + b"\x01"))  # public; only tests keys for low order
 
@@ -69,37 +68,6 @@ def require_agreement_key(public: bytes, *, phase: str, sender: ClientId) -> Non
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitKeys:
-    """Collects U1."""
-
-    phase: ClassVar[str] = "keys"
-    expects: ClassVar[type[Body]] = MaskKey
-    round: Round
-    context: RoundContext
-    waiting: set[ClientId]
-    inbox: dict[ClientId, MaskKey] = field(default_factory=dict)
-
-    def accept(self, sender: ClientId, message: MaskKey) -> None:
-        """Keep a mask key that is fresh and not degenerate."""
-        require_agreement_key(message.mask_key, phase=self.phase, sender=sender)
-        if any(message.mask_key == other.mask_key for other in self.inbox.values()):
-            raise faulty(Code.KEY_REPEATED, sender, self.phase, "repeated another client's mask key")
-        self.inbox[sender] = message
-
-    def close(self) -> tuple["AwaitShares", list[ServerOutput]]:
-        """Fix U1 and send the roster to it."""
-        roster_ids = _quorum(self.inbox, self.round.config.quorum, self.phase, self.waiting)
-        roster = {v: self.inbox[v].mask_key for v in roster_ids}
-        context = self.context.with_roster(roster_digest(self.context, self.round.cohort, roster))
-        slots = {
-            dealer: {v: slot for slot, v in enumerate(v for v in self.round.holders[dealer] if v in roster)}
-            for dealer in roster
-        }
-        state = AwaitShares(self.round, context, set(roster_ids), roster, slots)
-        return state, [Deliver(roster_ids, Roster(roster_ids, tuple(roster.values())))]
-
-
-@dataclass(frozen=True, slots=True)
 class AwaitShares:
     """Collects U2."""
 
@@ -108,46 +76,75 @@ class AwaitShares:
     round: Round
     context: RoundContext
     waiting: set[ClientId]
-    roster: Mapping[ClientId, bytes]
-    slots: Slots
     inbox: dict[ClientId, Shares] = field(default_factory=dict)
 
     def accept(self, sender: ClientId, message: Shares) -> None:
-        """Keep a dealing that has one record per peer and one pair of commitments per holder."""
-        n = len(self.slots[sender])
-        lengths = (len(message.records), len(message.self_commitments), len(message.key_commitments))
-        if lengths != (n - 1, n, n):
-            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "dealt to another roster")
+        """Keep a dealing that has an entry for each holder."""
+        h = len(self.round.holders[sender])
+        lengths = (len(message.records), len(message.self_commitments), len(message.list_commitments))
+        lists = (len(message.seed_list), len(message.pair_commitments))
+        if lengths != (h - 1, h, h) or lists != (
+            KEY_BYTES * (h - 1) + OVERHEAD_BYTES,
+            PAIR_COMMITMENT_BYTES * (h - 1),
+        ):
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "dealt to other holders")
         self.inbox[sender] = message
 
     def close(self) -> tuple["AwaitMasked", list[ServerOutput]]:
-        """Fix U2 and forward to each member what the others dealt to it.
+        """Fix U2 and forward to each member what the others dealt to it."""
+        sharers = self._sharers()
+        sharing = _quorum(sharers, self.round.config.quorum, self.phase, self.waiting)
+        missing = tuple(v for v in self.round.cohort.seats if v not in sharers)
+        dealings = {v: self.inbox[v] for v in sharing}
+        outputs: list[ServerOutput] = [
+            Deliver((receiver,), self._deal(receiver, missing, dealings)) for receiver in sharing
+        ]
+        total = self.round.config.ring.zeros(self.round.config.length)
+        return AwaitMasked(self.round, self.context, set(sharing), dealings, total), outputs
 
-        A dealer with fewer than t holders in U2 would sit out, and then nobody could rebuild its secrets:
-        it is left out before anyone masks for it.
+    def _deal(self, receiver: ClientId, missing: Ids, dealings: Mapping[ClientId, Shares]) -> Deal:
+        round_ = self.round
+        dealers = [v for v in round_.holders[receiver] if v in dealings and v != receiver]
+        slots = [round_.slots[v][receiver] for v in dealers]
+        return Deal(
+            missing,
+            tuple([dealings[v].records[round_.pair_slot(v, receiver)] for v in dealers]),
+            tuple([dealings[v].self_commitments[s] for v, s in zip(dealers, slots, strict=True)]),
+            tuple([dealings[v].list_commitments[s] for v, s in zip(dealers, slots, strict=True)]),
+        )
+
+    def _sharers(self) -> set[ClientId]:
+        """Those who dealt, as far as a sum over them can be opened, whoever of them vanishes.
+
+        A dealer with fewer than t holders among them would sit out, and nobody could rebuild its secrets.
+        The ends of a pair that committed to different seeds would not cancel: one of them lies, and who
+        disagrees with most others goes first.
         """
         sharers = set(self.inbox)
+        differing = self._differing()
+        while differing:
+            most = max(len(peers) for peers in differing.values())
+            liars = {v for v, peers in differing.items() if len(peers) == most}
+            sharers -= liars
+            differing = {
+                v: left for v, peers in differing.items() if v in sharers and (left := peers - liars)
+            }
         while stranded := {v for v in sharers if not self._can_be_rebuilt(v, sharers)}:
             sharers -= stranded
-        sharing = _quorum(sharers, self.round.config.quorum, self.phase, self.waiting)
-        outputs: list[ServerOutput] = []
-        for receiver in sharing:
-            dealers = [v for v in self.round.holders[receiver] if v in sharers and v != receiver]
-            # A dealer's records skip the dealer itself; its commitments do not.
-            places = [(self.inbox[v], self.slots[v][receiver], v < receiver) for v in dealers]
-            deal = Deal(
-                sharing,
-                tuple(dealt.records[slot - after] for dealt, slot, after in places),
-                tuple(dealt.self_commitments[slot] for dealt, slot, _ in places),
-                tuple(dealt.key_commitments[slot] for dealt, slot, _ in places),
-            )
-            outputs.append(Deliver((receiver,), deal))
-        ring = self.round.config.ring
-        dealings = {v: self.inbox[v] for v in sharing}
-        total = ring.zeros(self.round.config.length)
-        return AwaitMasked(
-            self.round, self.context, set(sharing), self.roster, self.slots, dealings, total
-        ), outputs
+        return sharers
+
+    def _differing(self) -> dict[ClientId, set[ClientId]]:
+        """For each dealer the neighbours that committed to another seed of their pair."""
+        differing: defaultdict[ClientId, set[ClientId]] = defaultdict(set)
+        for one, dealt in self.inbox.items():
+            for other in self.round.holders[one]:
+                if other <= one or other not in self.inbox:
+                    continue
+                mine = pair_commitment_at(dealt, self.round.pair_slot(one, other))
+                if mine != pair_commitment_at(self.inbox[other], self.round.pair_slot(other, one)):
+                    differing[one].add(other)
+                    differing[other].add(one)
+        return differing
 
     def _can_be_rebuilt(self, dealer: ClientId, sharers: AbstractSet[ClientId]) -> bool:
         holders = self.round.holders[dealer]
@@ -163,8 +160,6 @@ class AwaitMasked:
     round: Round
     context: RoundContext
     waiting: set[ClientId]
-    roster: Mapping[ClientId, bytes]
-    slots: Slots
     dealings: Mapping[ClientId, Shares]
     total: Words
     inbox: set[ClientId] = field(default_factory=set)
@@ -182,18 +177,11 @@ class AwaitMasked:
         """Fix U3 and tell its members who is missing from U2."""
         minimum = self.round.config.minimum_survivors
         survivors = _quorum(self.inbox, minimum, self.phase, self.waiting)
-        dropped = tuple(v for v in self.dealings if v not in self.inbox)
         unmask = Unmasking(
-            self.round,
-            self.context,
-            self.roster,
-            self.slots,
-            self.dealings,
-            self.total,
-            survivors,
-            frozenset(survivors),
+            self.round, self.context, self.dealings, self.total, survivors, frozenset(survivors)
         )
-        return AwaitConsistency(unmask, set(survivors)), [Deliver(survivors, Survivors(dropped))]
+        view = view_digest(self.context, unmask.missing, unmask.dropped)
+        return AwaitConsistency(unmask, set(survivors), view), [Deliver(survivors, Survivors(unmask.dropped))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +192,7 @@ class AwaitConsistency:
     expects: ClassVar[type[Body]] = Consistency
     unmasking: Unmasking
     waiting: set[ClientId]
+    view: bytes
     inbox: dict[ClientId, Consistency] = field(default_factory=dict)
 
     @property
@@ -212,45 +201,65 @@ class AwaitConsistency:
         return self.unmasking.context
 
     def accept(self, sender: ClientId, message: Consistency) -> None:
-        """Keep the tags of a client that saw this server's U3."""
-        survivors, sharing = self.unmasking.survivors, tuple(self.unmasking.dealings)
-        u2 = set_digest(Label.SHARING_SET, self.context, sharing)
-        u3 = set_digest(Label.SURVIVOR_SET, self.context, survivors)
-        if (message.sharing, message.survivors) != (u2, u3):
-            raise faulty(Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "signed other sets than it was sent")
-        if len(message.tags) != len(self._places(sender)):
-            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "tagged another survivor set")
-        if self.unmasking.round.config.degree is not None:
-            identity = self.unmasking.round.cohort.seats[sender].identity
-            try:
-                verify(identity, message.signature, signed_sets(self.context, sender, u2 + u3))
-            except SignatureError as error:
-                raise faulty(Code.SIGNATURE_INVALID, sender, self.phase, "did not sign its sets") from error
+        """Keep the tags of a client that saw this server's U2 and U3."""
+        if message.view != self.view:
+            raise faulty(Code.SURVIVOR_SET_MISMATCH, sender, self.phase, "tagged other sets than it was sent")
+        receivers = sum(v != sender for v in self._witnesses())
+        if len(message.tags) != TAG_BYTES * receivers:
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "tagged for other witnesses")
         self.inbox[sender] = message
 
-    def _places(self, sender: ClientId) -> dict[ClientId, int]:
-        """Where a sender's tag for each of its neighbours in U3 stands."""
-        alive = self.unmasking.alive
-        peers = (v for v in self.unmasking.round.holders[sender] if v in alive and v != sender)
-        return {v: place for place, v in enumerate(peers)}
+    def _witnesses(self) -> list[ClientId]:
+        """Those to whom everyone else's tags go."""
+        return [v for v in self.unmasking.round.cohort.witnesses if v in self.unmasking.alive]
 
-    def close(self) -> tuple["AwaitUnmask", list[ServerOutput]]:
-        """Fix U4; the record of what is about to be opened goes out before the request to open it."""
-        unmasking, config = self.unmasking, self.unmasking.round.config
+    def close(self) -> tuple["AwaitCertificates | AwaitUnmask", list[ServerOutput]]:
+        """Fix U4 and forward its tags: on the complete graph they open the sum, else witnesses certify."""
+        config, witnesses = self.unmasking.round.config, self._witnesses()
         sparse = config.degree is not None
         needed = config.minimum_survivors if sparse else config.threshold
         members = _quorum(self.inbox, needed, self.phase, self.waiting)
-        context = unmasking.context
-        opening = Opening(context.session, context.round, config, unmasking.survivors)
-        outputs: list[ServerOutput] = [Persist(opening)]
-        places = {v: self._places(v) for v in members}
-        signers = members[: config.minimum_survivors] if sparse else ()
-        signatures = b"".join(self.inbox[v].signature for v in signers)
-        for receiver in members:
-            senders = tuple(v for v in places[receiver] if v in self.inbox)
-            tags = tuple(self.inbox[v].tags[places[v][receiver]] for v in senders)
-            outputs.append(Deliver((receiver,), Tags(senders, tags, signers, signatures)))
-        return AwaitUnmask(unmasking, set(members)), outputs
+        absent = tuple(v for v in self.unmasking.survivors if v not in self.inbox)
+        tags = _columns({v: self.inbox[v].tags for v in members}, witnesses)
+        deliveries: list[ServerOutput] = [
+            Deliver((v,), Tags(absent, tags(v))) for v in witnesses if v in self.inbox
+        ]
+        if sparse:
+            return AwaitCertificates(self.unmasking, members, set(witnesses) & set(members)), deliveries
+        return AwaitUnmask(self.unmasking, set(members)), [_opening(self.unmasking), *deliveries]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitCertificates:
+    """On a sparse graph: collects what witnesses certify of U2 and U3."""
+
+    phase: ClassVar[str] = "certificates"
+    expects: ClassVar[type[Body]] = Certificates
+    unmasking: Unmasking
+    members: Ids
+    waiting: set[ClientId]
+    inbox: dict[ClientId, Certificates] = field(default_factory=dict)
+
+    @property
+    def context(self) -> RoundContext:
+        """The round's context."""
+        return self.unmasking.context
+
+    def accept(self, sender: ClientId, message: Certificates) -> None:
+        """Keep a witness's certificates for everyone else in U3."""
+        if len(message.tags) != TAG_BYTES * (len(self.unmasking.survivors) - 1):
+            raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "certified to others than U3")
+        self.inbox[sender] = message
+
+    def close(self) -> tuple["AwaitUnmask", list[ServerOutput]]:
+        """Forward the certificates to U4."""
+        cohort, unmasking = self.unmasking.round.cohort, self.unmasking
+        quorum = unmasking.round.config.committee(seated=len(cohort.seats)).quorum
+        _quorum(self.inbox, quorum, self.phase, self.waiting)
+        absent = tuple(v for v in cohort.witnesses if v in unmasking.alive and v not in self.inbox)
+        tags = _columns({v: self.inbox[v].tags for v in sorted(self.inbox)}, unmasking.survivors)
+        deliveries = [Deliver((v,), Certified(absent, tags(v))) for v in self.members]
+        return AwaitUnmask(unmasking, set(self.members)), [_opening(unmasking), *deliveries]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +279,7 @@ class AwaitUnmask:
 
     def accept(self, sender: ClientId, message: Answer) -> None:
         """Keep an answer whose every share matches its commitment."""
-        self.unmasking.check_share(sender, message)
+        self.unmasking.check_answer(sender, message)
         self.inbox[sender] = message
 
     def close(self) -> tuple["Done", list[ServerOutput]]:
@@ -299,12 +308,35 @@ class Done:
     context: RoundContext
 
 
-Collecting = AwaitKeys | AwaitShares | AwaitMasked | AwaitConsistency | AwaitUnmask
+Collecting = AwaitShares | AwaitMasked | AwaitConsistency | AwaitCertificates | AwaitUnmask
 
 
-def open_round(round_: Round, context: RoundContext, expected: Ids) -> AwaitKeys:
-    """Phase keys among the clients still in the session."""
-    return AwaitKeys(round_, context, set(expected))
+def open_round(round_: Round, context: RoundContext, expected: Ids) -> AwaitShares:
+    """Phase shares among the clients still in the session."""
+    return AwaitShares(round_, context, set(expected))
+
+
+def _opening(unmasking: Unmasking) -> Persist:
+    """The record of what is about to be opened goes out before the request to open it."""
+    context = unmasking.context
+    return Persist(Opening(context.session, context.round, unmasking.round.config, unmasking.survivors))
+
+
+def _columns(tags: Mapping[ClientId, bytes], receivers: Sequence[ClientId]) -> Callable[[ClientId], bytes]:
+    """The tags for one receiver, of all senders: each sender's list names `receivers` without itself."""
+    places = {v: place for place, v in enumerate(receivers)}
+    begins = [(v, places.get(v, len(receivers)), data) for v, data in tags.items()]
+
+    def column(receiver: ClientId) -> bytes:
+        place = places[receiver]
+        parts = []
+        for sender, own, data in begins:
+            if sender != receiver:
+                begin = TAG_BYTES * (place - (own < place))
+                parts.append(data[begin : begin + TAG_BYTES])
+        return b"".join(parts)
+
+    return column
 
 
 def _quorum(

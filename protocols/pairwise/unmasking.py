@@ -10,28 +10,50 @@ from dataclasses import dataclass
 
 from protocols.cohort import Cohort, Ids
 from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext, set_digest
+from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import Answer, Shares
-from secagg.kdf import Label
+from secagg.errors import SealError
+from secagg.kdf import KEY_BYTES
 from secagg.masks import Mask, apply_masks
 from secagg.ring import Words
+from secagg.sealing import open_sealed
 from secagg.secret import SecretBytes
-from secagg.shamir import combine, commitment
+from secagg.shamir import combine
 
-from .schedule import SHARE_BYTES, dealing_context, mask_key_pair, pair_mask, seed_commitment, self_mask
-
-# For each dealer, where each of its holders in U1 stands in its lists.
-Slots = Mapping[ClientId, Mapping[ClientId, int]]
+from .schedule import (
+    PAIR_COMMITMENT_BYTES,
+    SHARE_BYTES,
+    list_sealing_key,
+    pair_commitment,
+    pair_mask,
+    seed_commitment,
+    self_mask,
+    share_commitments,
+    sharing_digest,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What does not change during a round: the cohort, everyone's holders (SPEC 9), the config."""
+    """What does not change during a round.
+
+    Attributes:
+        cohort: The session's.
+        holders: Everyone's (SPEC 5.5).
+        slots: For each dealer, where each of its holders stands among them.
+        config: The round's.
+    """
 
     cohort: Cohort
     holders: Mapping[ClientId, Ids]
+    slots: Mapping[ClientId, Mapping[ClientId, int]]
     config: RoundConfig
+
+    def pair_slot(self, one: ClientId, other: ClientId) -> int:
+        """Where a neighbour stands in the lists of a client that skip the client itself."""
+        slots = self.slots[one]
+        return slots[other] - (slots[other] > slots[one])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +62,26 @@ class Unmasking:
 
     round: Round
     context: RoundContext
-    roster: Mapping[ClientId, bytes]
-    slots: Slots
     dealings: Mapping[ClientId, Shares]
     total: Words
     survivors: Ids
     alive: AbstractSet[ClientId]
 
+    @property
+    def missing(self) -> Ids:
+        """The cohort without U2."""
+        return tuple(v for v in self.round.cohort.seats if v not in self.dealings)
+
+    @property
+    def dropped(self) -> Ids:
+        """U2 without U3."""
+        return tuple(v for v in self.dealings if v not in self.alive)
+
     def held_by(self, holder: ClientId) -> list[ClientId]:
         """The dealers whose shares a client holds, ascending; the graph is symmetric."""
         return [v for v in self.round.holders[holder] if v in self.dealings]
 
-    def check_share(self, holder: ClientId, message: Answer) -> None:
+    def check_answer(self, holder: ClientId, message: Answer) -> None:
         """Hold every share of an answer against its dealer's commitment.
 
         Raises:
@@ -60,15 +90,14 @@ class Unmasking:
         dealers = self.held_by(holder)
         if len(message.shares) != len(dealers):
             raise faulty(Code.SHAPE_MISMATCH, holder, "unmask", "answered for another set")
+        commit_self, commit_list = share_commitments(self.context)
         for dealer, share in zip(dealers, message.shares, strict=True):
-            dealt = self.dealings[dealer]
-            kind, commitments = (
-                (Label.SELF_SHARE, dealt.self_commitments)
-                if dealer in self.alive
-                else (Label.KEY_SHARE, dealt.key_commitments)
-            )
-            dealing = dealing_context(self.context, dealer, holder)
-            if commitment(share, kind=kind, context=dealing) != commitments[self.slots[dealer][holder]]:
+            dealt, slot = self.dealings[dealer], self.round.slots[dealer][holder]
+            if dealer in self.alive:
+                matches = commit_self(dealer, holder, share) == dealt.self_commitments[slot]
+            else:
+                matches = commit_list(dealer, holder, share) == dealt.list_commitments[slot]
+            if not matches:
                 raise faulty(Code.SHARE_COMMITMENT, holder, "unmask", f"altered the share of client {dealer}")
 
     def open(self, answers: Mapping[ClientId, Answer]) -> Words:
@@ -78,7 +107,7 @@ class Unmasking:
             FaultyPeerError: If a client dealt shares of something else than what it committed to.
             ThresholdError: If too few of some client's holders answered.
         """
-        sharing = set_digest(Label.SHARING_SET, self.context, tuple(self.dealings))
+        sharing = sharing_digest(self.context, self.missing)
         masks: list[Mask] = []
         for client, secret in self._secrets(answers).items():
             if client in self.alive:
@@ -90,7 +119,7 @@ class Unmasking:
         return config.ring.reduce(total)
 
     def _secrets(self, answers: Mapping[ClientId, Answer]) -> dict[ClientId, bytes]:
-        """b_u of the survivors, sigma_u of the rest: one interpolation per set of holders."""
+        """b_u of the survivors, rho_u of the rest: one interpolation per set of holders."""
         shares = {v: dict(zip(self.held_by(v), answers[v].shares, strict=True)) for v in answers}
         groups: defaultdict[tuple[Ids, Ids], list[ClientId]] = defaultdict(list)
         threshold = self.round.config.threshold
@@ -106,9 +135,9 @@ class Unmasking:
                 )
             groups[everyone, holders].append(dealer)
         secrets: dict[ClientId, bytes] = {}
-        for (everyone, holders), dealers in groups.items():
-            index = {v: place for place, v in enumerate(everyone, start=1)}
-            indices = [index[v] for v in holders]
+        for (_, holders), dealers in groups.items():
+            slots = self.round.slots[dealers[0]]
+            indices = [slots[v] + 1 for v in holders]
             row = combine(indices, [b"".join(shares[v][dealer] for dealer in dealers) for v in holders])
             for place, dealer in enumerate(dealers):
                 secrets[dealer] = row[place * SHARE_BYTES : (place + 1) * SHARE_BYTES]
@@ -125,22 +154,30 @@ class Unmasking:
 
     def _pair_masks(self, dropped: ClientId, secret: bytes, sharing: bytes) -> list[Mask]:
         """The dropped client's own masks: what the survivors' halves need in order to cancel."""
-        key = mask_key_pair(SecretBytes(secret))
-        if key.public != self.roster[dropped]:
-            raise faulty(Code.DEALER_INCONSISTENT, dropped, "unmask", "dealt shares of another mask key")
-        return [
-            pair_mask(
-                key,
-                dropped,
-                survivor,
-                self.roster[survivor],
-                context=self.context,
-                sharing=sharing,
-                config=self.round.config,
-            )
-            for survivor in self.slots[dropped]
-            if survivor in self.alive
-        ]
+        dealt, round_ = self.dealings[dropped], self.round
+        key = list_sealing_key(SecretBytes(secret), self.context, dropped)
+        neighbours = [v for v in round_.holders[dropped] if v != dropped]
+        try:
+            seeds = open_sealed(key, dealt.seed_list, context=b"")
+        except SealError as error:
+            raise faulty(
+                Code.DEALER_INCONSISTENT, dropped, "unmask", "dealt shares of another seed list key"
+            ) from error
+        mask = pair_mask(self.context, dropped, sharing=sharing, config=round_.config)
+        masks = []
+        for place, neighbour in enumerate(neighbours):
+            if neighbour not in self.alive:
+                continue
+            seed = seeds[place * KEY_BYTES : (place + 1) * KEY_BYTES]
+            if pair_commitment(seed) != pair_commitment_at(dealt, place):
+                raise faulty(Code.DEALER_INCONSISTENT, dropped, "unmask", "listed another seed of a pair")
+            masks.append(mask(neighbour, SecretBytes(seed)))
+        return masks
+
+
+def pair_commitment_at(dealt: Shares, place: int) -> bytes:
+    """The commitment to one pair's seed in a dealing."""
+    return dealt.pair_commitments[place * PAIR_COMMITMENT_BYTES : (place + 1) * PAIR_COMMITMENT_BYTES]
 
 
 def faulty(code: Code, client: ClientId, phase: str, what: str) -> FaultyPeerError:

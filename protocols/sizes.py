@@ -1,0 +1,43 @@
+"""How many bytes a client sends in a round, counted on encoded messages. Nothing is sent here."""
+
+from secagg.keys import SigningKey
+from secagg.secret import SecretBytes
+
+from . import wire
+from .config import RoundConfig
+from .context import ClientId, RoundContext
+from .messages import Answer, Body, Certificates, Consistency, Masked, Shares
+
+
+def upload(config: RoundConfig) -> dict[str, int]:
+    """Bytes of each message of a client in a full cohort from which nobody vanishes, and their sum.
+
+    Messages of zeros are encoded and signed, from the last of clients 0 to n - 1 in round 1; a larger id
+    or a later round adds a few bytes to each envelope. On a sparse graph the sum is that of a client that is
+    no witness; what a witness sends besides stands apart as "certificates".
+    """
+    sparse = config.degree is not None
+    holders = config.clients if config.degree is None else config.degree + 1
+    told = config.committee(seated=config.clients).size if sparse else config.clients - 1
+    digest = bytes(32)
+    bodies: tuple[Body, ...] = (
+        Shares(
+            digest,
+            (bytes(80),) * (holders - 1),
+            (digest,) * holders,
+            (digest,) * holders,
+            bytes(32 * (holders - 1) + 16),
+            bytes(16 * (holders - 1)),
+        ),
+        Masked(bytes(config.ring.packed_bytes(config.length))),
+        Consistency(digest, bytes(16 * told)),
+        Answer((digest,) * holders),
+    )
+    sizes = {wire.kind_of(body): _size(config, body) for body in bodies}
+    extra = {"certificates": _size(config, Certificates(bytes(16 * (config.clients - 1))))} if sparse else {}
+    return {**sizes, "upload": sum(sizes.values()), **extra}
+
+
+def _size(config: RoundConfig, body: Body) -> int:
+    context, sender = RoundContext(bytes(16), 1, config.hash), ClientId(config.clients - 1)
+    return len(wire.encode_message(context, sender, body, SigningKey.from_seed(SecretBytes(bytes(32)))))
