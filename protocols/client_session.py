@@ -46,6 +46,7 @@ from .messages import Deal as DealMessage
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
 from .pairwise.place import Place
+from .pairwise.schedule import TagKeys, tag_keys
 from .policy import ClientPolicy
 from .task import Task, check_task
 
@@ -80,7 +81,7 @@ class Seated:
     holders: Ids
     next_round: int
     channels: dict[ClientId, SecretBytes] = field(repr=False)
-    tag_keys: dict[ClientId, SecretBytes] = field(repr=False)
+    tag_keys: dict[ClientId, TagKeys] = field(repr=False)
     seed: SecretBytes
 
 
@@ -236,7 +237,7 @@ class ClientSession:
             _check_member(waiting.context, client, seats[client], by_id[client].signature)
         shared = {client: _agree(waiting, cohort, me, client) for client in peers}
         channels = {v: derive(shared[v], Label.CHANNEL) for v in holders if v != me}
-        tag_keys = {v: derive(shared[v], Label.TAG_KEY) for v in tagging if v != me}
+        tags = {v: tag_keys(shared[v], me, v) for v in tagging if v != me}
         self._session = Seated(
             waiting.task,
             waiting.expires,
@@ -245,7 +246,7 @@ class ClientSession:
             holders,
             1,
             channels,
-            tag_keys,
+            tags,
             waiting.seed,
         )
 

@@ -20,6 +20,8 @@ from .secret import SecretBytes
 KEY_BYTES = 32
 DIGEST_BYTES = 32
 
+_BYTES, _INTEGER = b"b", b"i\0\0\0\x08"
+
 
 @unique
 class Label(StrEnum):
@@ -83,10 +85,10 @@ def encode(*fields: bytes | int | str) -> bytes:
     """
     parts = []
     for field in fields:
-        if isinstance(field, bytes):
-            parts.append(b"b" + len(field).to_bytes(4) + field)
-        elif isinstance(field, int):
-            parts.append(b"i\0\0\0\x08" + field.to_bytes(8))
+        if type(field) is bytes:  # faster than isinstance, and this is called for every pair
+            parts.append(_BYTES + len(field).to_bytes(4) + field)
+        elif type(field) is int:
+            parts.append(_INTEGER + field.to_bytes(8))
         else:
             parts.append(_encode_text(field))
     return b"".join(parts)

@@ -13,23 +13,21 @@ from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyServerError, FaultyServerOrPeerError
 from secagg.kdf import Label
-from secagg.secret import SecretBytes
 
-from .schedule import TAG_BYTES, tagger
+from .schedule import TAG_BYTES, TagKeys, tagger
 
 
 def make_tags(
     receivers: Iterable[ClientId],
     *,
-    sender: ClientId,
-    keys: Mapping[ClientId, SecretBytes],
+    keys: Mapping[ClientId, TagKeys],
     label: Label,
     context: RoundContext,
     view: bytes,
 ) -> bytes:
     """The sender's tags for its receivers, side by side in their order, 16 bytes each."""
     tag = tagger(label, context, view)
-    return b"".join([tag(keys[receiver], sender) for receiver in receivers])
+    return b"".join([tag(keys[receiver].sending) for receiver in receivers])
 
 
 def require_agreement(
@@ -37,7 +35,7 @@ def require_agreement(
     senders: Sequence[ClientId],
     *,
     needed: int,
-    keys: Mapping[ClientId, SecretBytes],
+    keys: Mapping[ClientId, TagKeys],
     label: Label,
     context: RoundContext,
     view: bytes,
@@ -66,7 +64,7 @@ def require_agreement(
         sender
         for place, sender in enumerate(senders)
         if not hmac.compare_digest(
-            tag(keys[sender], sender), tags[place * TAG_BYTES : (place + 1) * TAG_BYTES]
+            tag(keys[sender].receiving), tags[place * TAG_BYTES : (place + 1) * TAG_BYTES]
         )
     ]
     agreeing = len(senders) - len(differing)

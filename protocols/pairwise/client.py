@@ -64,8 +64,8 @@ def open_round(
     root = derive(seed, Label.LIST_KEY, context.prefix)
     dealt = dict(zip(place.holders, _deal(place, context, seed, self_seed, root), strict=True))
     commit_self, commit_list = share_commitments(context)
-    self_commitments = tuple([commit_self(me, v, dealt[v][:SHARE_BYTES]) for v in place.holders])
-    list_commitments = tuple([commit_list(me, v, dealt[v][SHARE_BYTES:]) for v in place.holders])
+    self_commitments = tuple([commit_self(dealt[v][:SHARE_BYTES]) for v in place.holders])
+    list_commitments = tuple([commit_list(dealt[v][SHARE_BYTES:]) for v in place.holders])
     records = tuple(
         [
             seal(keys[v].sealing, dealt[v], context=of_self + of_list)
@@ -137,7 +137,7 @@ class AwaitShares:
 
     def _open(self, dealt: Mapping[ClientId, tuple[bytes, bytes, bytes]]) -> dict[ClientId, HeldShares]:
         commit_self, commit_list = share_commitments(self.context)
-        me, held = self.place.me, {}
+        held = {}
         for dealer, (record, of_self, of_list) in dealt.items():
             # T18: the key binds session, round, config, cohort, model, and the pair with its direction.
             try:
@@ -149,18 +149,14 @@ class AwaitShares:
                     phase="shares",
                     suspects=(dealer,),
                 ) from error
-            opened = held_shares(shares)
-            if (
-                commit_self(dealer, me, opened.of_self_mask.reveal()) != of_self
-                or commit_list(dealer, me, opened.of_list_key.reveal()) != of_list
-            ):
+            if commit_self(shares[:SHARE_BYTES]) != of_self or commit_list(shares[SHARE_BYTES:]) != of_list:
                 raise FaultyPeerError(
                     Code.SHARE_COMMITMENT,
                     f"client {dealer} dealt a share that does not match its commitment",
                     phase="shares",
                     suspects=(dealer,),
                 )
-            held[dealer] = opened
+            held[dealer] = held_shares(shares)
         return held
 
 
@@ -231,7 +227,6 @@ class AwaitSurvivors:
         alive = set(survivors)
         tags = make_tags(
             [v for v in witnesses if v in alive and v != place.me],
-            sender=place.me,
             keys=place.tag_keys,
             label=Label.CONSISTENCY,
             context=self.context,
@@ -322,7 +317,6 @@ class AwaitTally(_Bound):
         self._require(message.tags, message.absent, survivors, needed=needed, label=Label.CONSISTENCY)
         tags = make_tags(
             [v for v in survivors if v != place.me],
-            sender=place.me,
             keys=place.tag_keys,
             label=Label.CERTIFICATE,
             context=self.context,

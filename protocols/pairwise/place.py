@@ -10,7 +10,7 @@ from protocols.context import ClientId
 from protocols.errors import Code, ThresholdError
 from secagg.secret import SecretBytes
 
-from .schedule import SHARE_BYTES
+from .schedule import SHARE_BYTES, TagKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class Place:
         me: This client.
         cohort: The session's.
         holders: Its neighbours and itself, ascending: they hold its shares, it holds theirs.
-        tag_keys: By peer; for views are tagged, and certified, with these.
+        tag_keys: By peer: views are tagged, and certified, with them.
         config: The round's.
     """
 
     me: ClientId
     cohort: Cohort
     holders: Ids
-    tag_keys: Mapping[ClientId, SecretBytes] = field(repr=False)
+    tag_keys: Mapping[ClientId, TagKeys] = field(repr=False)
     config: RoundConfig
 
 

@@ -17,8 +17,7 @@ SHARE_BYTES = KEY_BYTES
 TAG_BYTES = 16
 PAIR_COMMITMENT_BYTES = 16
 
-TagFunction = Callable[[SecretBytes, ClientId], bytes]
-CommitFunction = Callable[[ClientId, ClientId, bytes], bytes]
+CommitFunction = Callable[[bytes], bytes]
 
 
 class PairKeys(NamedTuple):
@@ -27,6 +26,13 @@ class PairKeys(NamedTuple):
     sealing: SecretBytes
     opening: SecretBytes
     seed: SecretBytes
+
+
+class TagKeys(NamedTuple):
+    """What one pair tags its views with for a session, from one end's side."""
+
+    sending: SecretBytes
+    receiving: SecretBytes
 
 
 def pair_keys(context: RoundContext, me: ClientId) -> Callable[[ClientId, SecretBytes], PairKeys]:
@@ -39,12 +45,21 @@ def pair_keys(context: RoundContext, me: ClientId) -> Callable[[ClientId, Secret
 
     def keys(peer: ClientId, channel: SecretBytes) -> PairKeys:
         block = expand(channel).reveal()
-        up, down, seed = block[:KEY_BYTES], block[KEY_BYTES : 2 * KEY_BYTES], block[2 * KEY_BYTES :]
-        # `up` seals what the lower id sends to the higher one.
-        first, second = (up, down) if me < peer else (down, up)
-        return PairKeys(SecretBytes(first), SecretBytes(second), SecretBytes(seed))
+        up, down = _directed(block, me, peer)
+        return PairKeys(up, down, SecretBytes(block[2 * KEY_BYTES :]))
 
     return keys
+
+
+def tag_keys(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
+    """The keys of two members' tags, from what they agreed on."""
+    return TagKeys(*_directed(derive(agreed, Label.TAG_KEY, length=2 * KEY_BYTES).reveal(), me, peer))
+
+
+def _directed(block: bytes, me: ClientId, peer: ClientId) -> tuple[SecretBytes, SecretBytes]:
+    """From me and to me: the first key of a block is for what the lower id sends to the higher one."""
+    first, second = SecretBytes(block[:KEY_BYTES]), SecretBytes(block[KEY_BYTES : 2 * KEY_BYTES])
+    return (first, second) if me < peer else (second, first)
 
 
 def seed_commitment(context: RoundContext, dealer: ClientId, seed: bytes) -> bytes:
@@ -52,13 +67,11 @@ def seed_commitment(context: RoundContext, dealer: ClientId, seed: bytes) -> byt
     return digest(Label.SEED_COMMITMENT, context.bind("seed", dealer, SERVER), seed)
 
 
-def share_commitments(
-    context: RoundContext,
-) -> tuple[CommitFunction, CommitFunction]:
-    """The commitments to one dealer's share for one holder: of b_u, and of rho_u.
+def share_commitments(context: RoundContext) -> tuple[CommitFunction, CommitFunction]:
+    """The commitments to a share of b_u and of rho_u, each a function of the share to 32 bytes.
 
-    Each is a function of dealer, holder and share to 32 bytes. Binding by collision resistance. Hiding
-    because a share below the threshold is uniform and 32 bytes long, so no nonce is needed.
+    Binding by collision resistance. Hiding because a share below the threshold is uniform and 32 bytes
+    long, so no nonce is needed. Whose share it is and for whom is bound by the record they come with.
     """
     return digester(Label.SELF_SHARE, context.prefix), digester(Label.LIST_SHARE, context.prefix)
 
@@ -86,14 +99,13 @@ def view_digest(context: RoundContext, missing: Iterable[ClientId], dropped: Ite
     return digest(Label.VIEW, context.prefix, packed(missing), packed(dropped))
 
 
-def tagger(label: Label, context: RoundContext, view: bytes) -> TagFunction:
-    """Tags over a view of U2 and U3, 16 bytes, as a function of the pair's tag key and the sender.
+def tagger(label: Label, context: RoundContext, view: bytes) -> Callable[[SecretBytes], bytes]:
+    """Tags over a view of U2 and U3, 16 bytes, as a function of a tag key.
 
-    The input names the sender and the key the pair, so a tag has a direction: one that comes back to its
-    maker proves nothing (T38).
+    A pair has a key for each direction: a tag that comes back to its maker proves nothing (T38).
     """
     expand = deriver(label, context.prefix, view, length=TAG_BYTES)
-    return lambda key, sender: expand(key, sender).reveal()
+    return lambda key: expand(key).reveal()
 
 
 def pair_mask(

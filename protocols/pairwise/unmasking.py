@@ -94,9 +94,9 @@ class Unmasking:
         for dealer, share in zip(dealers, message.shares, strict=True):
             dealt, slot = self.dealings[dealer], self.round.slots[dealer][holder]
             if dealer in self.alive:
-                matches = commit_self(dealer, holder, share) == dealt.self_commitments[slot]
+                matches = commit_self(share) == dealt.self_commitments[slot]
             else:
-                matches = commit_list(dealer, holder, share) == dealt.list_commitments[slot]
+                matches = commit_list(share) == dealt.list_commitments[slot]
             if not matches:
                 raise faulty(Code.SHARE_COMMITMENT, holder, "unmask", f"altered the share of client {dealer}")
 
