@@ -7,7 +7,7 @@ the state of clients that a test declares corrupt.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 from protocols import messages as m
 from protocols import wire
 from protocols.client_session import ClientSession
+from protocols.cohort import Cohort, Seat, make_cohort
 from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.enrolment import enrol
@@ -131,10 +132,10 @@ class Lies:
     """What a server tells each client instead of the truth; the defaults are honest."""
 
     model: Callable[[ClientId], bytes] = lambda _: b"model"
-    roster: Callable[[ClientId, m.Roster], m.Roster] = keep
     deal: Callable[[ClientId, m.Deal], m.Deal] = keep
     dropped: Callable[[ClientId], tuple[ClientId, ...]] = nobody
     tags: Callable[[ClientId, m.Tags], m.Tags] = keep
+    certified: Callable[[ClientId, m.Certified], m.Certified] = keep
     forged_tags: Callable[[ClientId, ClientId], bytes | None] = lambda sender, receiver: None
 
 
@@ -143,10 +144,10 @@ class View:
     """What the server of one round saw, by client."""
 
     context: RoundContext
-    mask_keys: dict[ClientId, bytes] = field(default_factory=dict)
     shares: dict[ClientId, m.Shares] = field(default_factory=dict)
     masked: dict[ClientId, Words] = field(default_factory=dict)
     consistency: dict[ClientId, m.Consistency] = field(default_factory=dict)
+    certificates: dict[ClientId, m.Certificates] = field(default_factory=dict)
     answers: dict[ClientId, m.Answer] = field(default_factory=dict)
     dropped: dict[ClientId, tuple[ClientId, ...]] = field(default_factory=dict)
     errors: dict[ClientId, ProtocolError] = field(default_factory=dict)
@@ -242,10 +243,7 @@ class Table:
         """One whole round under a server that tells these lies and forwards the rest honestly."""
         lies = Lies() if lies is None else lies
         view = View(self.next_context())
-        self.ask(view, view.mask_keys, {v: m.RoundOpen(lies.model(v)) for v in self.ids}, m.MaskKey)
-        view.mask_keys = {v: key.mask_key for v, key in view.mask_keys.items()}
-        roster = m.Roster(tuple(view.mask_keys), tuple(view.mask_keys.values()))
-        self.ask(view, view.shares, {v: lies.roster(v, roster) for v in view.mask_keys}, m.Shares)
+        self.ask(view, view.shares, {v: m.RoundOpen(lies.model(v)) for v in self.ids}, m.Shares)
         for v in list(view.shares):
             outputs = self.say(v, view.context, lies.deal(v, self.deal(view, v)))
             self.note(view, v, outputs)
@@ -261,8 +259,14 @@ class Table:
         """From the survivor sets to the answers."""
         view.dropped = {v: lies.dropped(v) for v in view.masked}
         self.ask(view, view.consistency, {v: m.Survivors(d) for v, d in view.dropped.items()}, m.Consistency)
-        tags = {v: lies.tags(v, self.tags(view, v, lies)) for v in view.consistency}
-        self.ask(view, view.answers, tags, m.Answer)
+        witnesses = self.graph().witnesses
+        tags = {v: lies.tags(v, self.tags(view, v, lies)) for v in view.consistency if v in witnesses}
+        if self.config.degree is None:
+            self.ask(view, view.answers, tags, m.Answer)
+            return
+        self.ask(view, view.certificates, tags, m.Certificates)
+        certified = {v: lies.certified(v, self.certified(view, v)) for v in view.consistency}
+        self.ask(view, view.answers, certified, m.Answer)
 
     def ask(self, view: View, into: dict, told: Mapping[ClientId, m.Body], kind: type[m.Body]) -> None:
         """Say something to some clients and keep what they answer."""
@@ -279,30 +283,58 @@ class Table:
             if isinstance(output, Aborted):
                 view.errors[client] = output.error
 
+    def graph(self) -> Cohort:
+        """The cohort as everyone who was told the truth has it."""
+        members = {ClientId(member.id): member for member in self.cohort().members}
+        seats = {v: Seat(self.identities[v].public, member.channel_key) for v, member in members.items()}
+        return make_cohort(self.base, seats, self.config)
+
     def deal(self, view: View, receiver: ClientId) -> m.Deal:
         """The honest deal: what the others sent to the receiver."""
-        roster, sharing = list(view.mask_keys), tuple(view.shares)
-        dealers = [v for v in sharing if v != receiver]
-        at = roster.index(receiver)
+        holders = self.graph().all_holders()
+        dealers = [v for v in holders[receiver] if v in view.shares and v != receiver]
+        slots = [holders[v].index(receiver) for v in dealers]
         return m.Deal(
-            sharing,
-            tuple(view.shares[v].records[at - (v < receiver)] for v in dealers),
-            tuple(view.shares[v].self_commitments[at] for v in dealers),
-            tuple(view.shares[v].key_commitments[at] for v in dealers),
+            tuple(v for v in self.ids if v not in view.shares),
+            tuple(view.shares[v].records[s - (v < receiver)] for v, s in zip(dealers, slots, strict=True)),
+            tuple(view.shares[v].self_commitments[s] for v, s in zip(dealers, slots, strict=True)),
+            tuple(view.shares[v].list_commitments[s] for v, s in zip(dealers, slots, strict=True)),
         )
+
+    def told(self, view: View, sender: ClientId) -> list[ClientId]:
+        """For whom a client's tags are, in order: the witnesses in its own U3 but itself."""
+        u3 = [v for v in view.shares if v not in view.dropped[sender]]
+        return [v for v in self.graph().witnesses if v in u3 and v != sender]
 
     def tags(self, view: View, receiver: ClientId, lies: Lies) -> m.Tags:
         """Tags of everyone in the receiver's U3 that tagged it, whatever set they tagged it under."""
-        u3 = [v for v in view.shares if v not in view.dropped[receiver] and v != receiver]
         found = {}
+        u3 = [v for v in view.shares if v not in view.dropped[receiver]]
         for v in u3:
             forged = lies.forged_tags(v, receiver)
-            theirs = [w for w in view.shares if w not in view.dropped.get(v, ()) and w != v]
+            told = self.told(view, v) if v in view.consistency else []
+            if v == receiver:
+                continue
             if forged is not None:
                 found[v] = forged
-            elif v in view.consistency and receiver in theirs:
-                found[v] = view.consistency[v].tags[theirs.index(receiver)]
-        return m.Tags(tuple(found), tuple(found.values()))
+            elif receiver in told:
+                at = 16 * told.index(receiver)
+                found[v] = view.consistency[v].tags[at : at + 16]
+        absent = tuple(v for v in u3 if v not in found and v != receiver)
+        return m.Tags(absent, b"".join(found.values()))
+
+    def certified(self, view: View, receiver: ClientId) -> m.Certified:
+        """Certificates of every witness in the receiver's U3, whatever view they certified."""
+        found = {}
+        u3 = [v for v in view.shares if v not in view.dropped[receiver]]
+        witnesses = [v for v in self.graph().witnesses if v in u3]
+        for v in witnesses:
+            theirs = [w for w in view.shares if w not in view.dropped.get(v, ()) and w != v]
+            if v in view.certificates and receiver in theirs:
+                at = 16 * theirs.index(receiver)
+                found[v] = view.certificates[v].tags[at : at + 16]
+        absent = tuple(v for v in witnesses if v not in found and v != receiver)
+        return m.Certified(absent, b"".join(found.values()))
 
     def corrupt(self, client: ClientId) -> ClientSession:
         """A client that the test declares corrupt, state and all."""
@@ -312,8 +344,3 @@ class Table:
 def body_of_join(envelope: wire.Envelope) -> m.Join:
     """The join inside an envelope."""
     return wire.decode_body(envelope, m.Join)
-
-
-def with_model(context: RoundContext, model_digest: bytes) -> RoundContext:
-    """A round's context as a client with that model has it before the roster."""
-    return replace(context, model_digest=model_digest)
