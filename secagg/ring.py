@@ -16,6 +16,8 @@ Words = NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
 
 _LANES = 64  # words packed together: 64 words of b bits fill exactly b 64-bit lanes
 _CHUNK = 1 << 16  # whole lanes and whole bytes, and small enough to stay in cache
+# Measured: up to here bits apart, a byte each, are faster than lanes.
+_SHORT = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Ring:
         Returns:
             ceil(len(words) * bits / 8) bytes; unused bits of the last byte are zero.
         """
+        if len(words) <= _SHORT:
+            return np.packbits(_bits(words, self.bits).reshape(-1), bitorder="little").tobytes()
         parts = [self._pack(words[i : i + _CHUNK]) for i in range(0, len(words), _CHUNK)]
         return b"".join(parts)
 
@@ -89,6 +93,9 @@ class Ring:
         spare = len(data) * 8 - length * self.bits
         if spare and data[-1] >> (8 - spare):
             raise DomainError("the unused bits of a packed vector must be zero")
+        if length <= _SHORT:
+            bits = np.unpackbits(np.frombuffer(data, np.uint8), count=length * self.bits, bitorder="little")
+            return _words(bits.reshape(length, self.bits), self.dtype)
         words = self.zeros(length)
         step, view = self.packed_bytes(_CHUNK), memoryview(data)
         for place, begin in enumerate(range(0, length, _CHUNK)):
@@ -117,3 +124,16 @@ def _columns(words: Words) -> NDArray[np.uint64]:
     padded = np.zeros(groups * _LANES, np.uint64)
     padded[: len(words)] = words
     return np.ascontiguousarray(padded.reshape(groups, _LANES).T)
+
+
+def _bits(words: Words, bits: int) -> NDArray[np.uint8]:
+    """The low bits of each word, least significant first: shape (length, bits)."""
+    octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), words.dtype.itemsize)
+    return np.unpackbits(octets, axis=1, count=bits, bitorder="little")
+
+
+def _words(bits: NDArray[np.uint8], dtype: np.dtype[np.generic]) -> Words:
+    """Inverse of `_bits`."""
+    padded = np.zeros((len(bits), 8 * dtype.itemsize), np.uint8)
+    padded[:, : bits.shape[1]] = bits
+    return cast("Words", np.packbits(padded, axis=1, bitorder="little").reshape(-1).view(dtype))

@@ -43,7 +43,7 @@ from .schedule import (
     SHARE_BYTES,
     PairKeys,
     list_sealing_key,
-    pair_commitment,
+    pair_commitments,
     pair_keys,
     pair_mask,
     seed_commitment,
@@ -80,7 +80,7 @@ def open_round(
         self_commitments,
         list_commitments,
         seal(list_sealing_key(root, context, me), b"".join(seeds), context=b""),
-        b"".join([pair_commitment(seed) for seed in seeds]),
+        b"".join(map(pair_commitments(context), seeds)),
     )
     return AwaitShares(place, context, keys, self_seed, held_shares(dealt[me])), message
 

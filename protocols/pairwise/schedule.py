@@ -76,12 +76,13 @@ def share_commitments(context: RoundContext) -> tuple[CommitFunction, CommitFunc
     return digester(Label.SELF_SHARE, context.prefix), digester(Label.LIST_SHARE, context.prefix)
 
 
-def pair_commitment(seed: bytes) -> bytes:
-    """16 bytes that both ends of a pair send the server about their mask's seed.
+def pair_commitments(context: RoundContext) -> CommitFunction:
+    """The commitment to a pair's seed that both its ends send the server, a function to 16 bytes.
 
     Only a second preimage of the honest end's value would help a cheat; 128 bits are out of reach.
     """
-    return digest(Label.PAIR_COMMITMENT, seed)[:PAIR_COMMITMENT_BYTES]
+    commit = digester(Label.PAIR_COMMITMENT, context.prefix)
+    return lambda seed: commit(seed)[:PAIR_COMMITMENT_BYTES]
 
 
 def list_sealing_key(root: SecretBytes, context: RoundContext, dealer: ClientId) -> SecretBytes:

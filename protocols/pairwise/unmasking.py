@@ -25,7 +25,7 @@ from .schedule import (
     PAIR_COMMITMENT_BYTES,
     SHARE_BYTES,
     list_sealing_key,
-    pair_commitment,
+    pair_commitments,
     pair_mask,
     seed_commitment,
     self_mask,
@@ -164,12 +164,12 @@ class Unmasking:
                 Code.DEALER_INCONSISTENT, dropped, "unmask", "dealt shares of another seed list key"
             ) from error
         mask = pair_mask(self.context, dropped, sharing=sharing, config=round_.config)
-        masks = []
+        commit, masks = pair_commitments(self.context), []
         for place, neighbour in enumerate(neighbours):
             if neighbour not in self.alive:
                 continue
             seed = seeds[place * KEY_BYTES : (place + 1) * KEY_BYTES]
-            if pair_commitment(seed) != pair_commitment_at(dealt, place):
+            if commit(seed) != pair_commitment_at(dealt, place):
                 raise faulty(Code.DEALER_INCONSISTENT, dropped, "unmask", "listed another seed of a pair")
             masks.append(mask(neighbour, SecretBytes(seed)))
         return masks
