@@ -41,7 +41,6 @@ from .agreement import make_tags, require_agreement, without
 from .place import HeldShares, Place, held_shares, require_holders
 from .schedule import (
     SHARE_BYTES,
-    PairKeys,
     list_sealing_key,
     pair_commitments,
     pair_keys,
@@ -82,7 +81,10 @@ def open_round(
         seal(list_sealing_key(root, context, me), b"".join(seeds), context=b""),
         b"".join(map(pair_commitments(context), seeds)),
     )
-    return AwaitShares(place, context, keys, self_seed, held_shares(dealt[me])), message
+    # What sealed is not kept: from here on this client can only open what others dealt to it.
+    opening = {peer: of_peer.opening for peer, of_peer in keys.items()}
+    pair_seeds = {peer: of_peer.seed for peer, of_peer in keys.items()}
+    return AwaitShares(place, context, opening, pair_seeds, self_seed, held_shares(dealt[me])), message
 
 
 def _deal(
@@ -102,7 +104,8 @@ class AwaitShares:
 
     place: Place
     context: RoundContext
-    keys: Mapping[ClientId, PairKeys] = field(repr=False)
+    opening: Mapping[ClientId, SecretBytes] = field(repr=False)
+    seeds: Mapping[ClientId, SecretBytes] = field(repr=False)
     self_seed: SecretBytes
     own: HeldShares
 
@@ -132,7 +135,7 @@ class AwaitShares:
             )
         require_holders(place, missing, "shares")
         held = {place.me: self.own, **self._open(dict(zip(peers, zip(*lists, strict=True), strict=True)))}
-        seeds = {peer: self.keys[peer].seed for peer in peers}
+        seeds = {peer: self.seeds[peer] for peer in peers}
         return AwaitInput(place, self.context, sharing, self.self_seed, seeds, held)
 
     def _open(self, dealt: Mapping[ClientId, tuple[bytes, bytes, bytes]]) -> dict[ClientId, HeldShares]:
@@ -141,7 +144,7 @@ class AwaitShares:
         for dealer, (record, of_self, of_list) in dealt.items():
             # T18: the key binds session, round, config, cohort, model, and the pair with its direction.
             try:
-                shares = open_sealed(self.keys[dealer].opening, record, context=of_self + of_list)
+                shares = open_sealed(self.opening[dealer], record, context=of_self + of_list)
             except SealError as error:
                 raise FaultyServerOrPeerError(
                     Code.SEALED_SHARE,
