@@ -184,7 +184,7 @@ def measure(
 
 def _vector(config: RoundConfig) -> Words:
     bound = config.encoding.bound
-    values = np.random.default_rng(config.length).integers(-bound, bound, config.length, dtype=np.int64)
+    values = np.random.default_rng(config.words).integers(-bound, bound, config.words, dtype=np.int64)
     return config.encoding.encode(values)
 
 
@@ -214,7 +214,7 @@ def _row(config: RoundConfig, dropped: int, samples: Samples) -> dict[str, Any]:
         statistics.median(f.add for f in samples.floors),
     )
     n, survivors = config.clients, config.clients - dropped
-    mask_bytes = config.length * config.ring.dtype.itemsize
+    mask_bytes = config.words * config.ring.dtype.itemsize
     client_floor, server_floor = (
         floor.seconds(n * mask_bytes),
         floor.seconds(survivors * (1 + dropped) * mask_bytes),

@@ -56,8 +56,8 @@ class Grid:
         """Grid units per real unit."""
         return self.norm / self.clip
 
-    def error_bound(self, length: int) -> float:
-        """L2 distance, in real units, between a client's clipped update and what its integers stand for.
+    def error_bound(self, length: int, *, weight: int = 1) -> float:
+        """L2 distance, in real units, between a client's clipped, weighted update and its integers.
 
         Rounding moves the vector by at most sqrt(d)/2 grid units. Only where that carried it over the bound
         does the integer clip act: it shrinks by at most sqrt(d)/2 + 1 and truncates by at most sqrt(d). The
@@ -65,25 +65,29 @@ class Grid:
 
         Args:
             length: number of coordinates d.
+            weight: the client's; rounding comes after it and does not grow with it.
         """
         rounding = (2.0 * math.sqrt(length) + 1.0) / self.scale
-        return rounding + self.clip * (length + 8) * 2.0**-52
+        return rounding + weight * self.clip * (length + 8) * 2.0**-52
 
 
-def quantize(update: NDArray[np.floating], *, grid: Grid) -> NDArray[np.int64]:
-    """Clip `update` to the L2 ball, scale it to the grid, round to nearest, clip again in integers.
+def quantize(update: NDArray[np.floating], *, grid: Grid, weight: int = 1) -> NDArray[np.int64]:
+    """Clip `update` to the L2 ball, scale it to the grid, weigh it, round to nearest, clip again in integers.
 
     Args:
         update: float16, float32 or float64 of shape (d,), d at least 1, every value finite.
         grid: the clip and the width.
+        weight: what the clipped update is multiplied by, at least 0; weight * grid.norm below 2**43.
 
     Returns:
-        int64 of shape (d,), with `sum(y**2) <= grid.norm**2` exactly.
+        int64 of shape (d,), with `sum(y**2) <= (weight * grid.norm)**2` exactly.
 
     Raises:
-        DPInputError: wrong shape or type, or a value that is not finite.
+        DPInputError: wrong shape or type, a value that is not finite, or a weight outside its range.
     """
-    values = _checked(update)
+    values, norm = _checked(update), weight * grid.norm
+    if not 0 <= norm < 1 << (MAX_BITS - 1):
+        raise DPInputError(f"weight {weight!r} times {grid.norm} grid units is not in [0, 2**{MAX_BITS - 1})")
     largest = float(np.max(np.abs(values)))
     if largest == 0.0:
         return np.zeros(values.shape, dtype=np.int64)
@@ -91,10 +95,10 @@ def quantize(update: NDArray[np.floating], *, grid: Grid) -> NDArray[np.int64]:
     direction = values / largest
     relative_norm = math.sqrt(float(np.dot(direction, direction)))
     if largest * relative_norm > grid.clip:
-        scaled = direction * (grid.norm / relative_norm)
+        scaled = direction * (norm / relative_norm)
     else:
-        scaled = values * grid.scale
-    return clip_integers(np.rint(scaled).astype(np.int64), norm=grid.norm)
+        scaled = values * grid.scale * weight
+    return clip_integers(np.rint(scaled).astype(np.int64), norm=norm)
 
 
 def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import SessionOverError as SessionOverError
     from .errors import ThresholdError as ThresholdError
     from .errors import WireError as WireError
+    from .layout import Segment as Segment
     from .outputs import Aborted as Aborted
     from .outputs import Excluded as Excluded
     from .outputs import Finished as Finished
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .outputs import Refused as Refused
     from .outputs import Send as Send
     from .pipeline import prepare as prepare
+    from .pipeline import reveal as reveal
     from .policy import ClientPolicy as ClientPolicy
     from .server_session import ServerSession as ServerSession
     from .shell import open_client as open_client
@@ -61,8 +63,9 @@ _HOME = {
         "ThresholdError",
         "WireError",
     ),
+    "layout": ("Segment",),
     "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "Send"),
-    "pipeline": ("prepare",),
+    "pipeline": ("prepare", "reveal"),
     "policy": ("ClientPolicy",),
     "server_session": ("ServerSession",),
     "shell": ("open_client", "open_server"),

@@ -5,9 +5,9 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from numbers import Real
 from typing import Literal
 
 import msgspec
@@ -28,20 +28,20 @@ from secagg.parameters import (
 )
 from secagg.ring import Ring
 
+from .checks import require_integer, require_positive
 from .errors import ConfigError
+from .layout import MAX_SEGMENTS, UPDATE, Layout, Segment, arrange
 
 ServerModel = Literal["active", "semi-honest"]
 Protection = Literal["masks"]
 
 MAX_CLIENTS = 10_000
-MAX_LENGTH = 1 << 28
-MAX_REAL = 1e300
 # A coordinate wraps with probability at most 2**-40 over a run of up to 2**16 rounds.
 _LOG2_WRAP_PER_ROUND = -56
 # A uniformly random sum is taken for a real one with probability at most 2**-128.
 _GARBAGE_BITS = 128
 
-
+_Value = int | float | str | dict[str, float] | list[dict[str, bool | int | float | str]] | None
 _FIELDS = (
     "clients",
     "length",
@@ -54,17 +54,24 @@ _FIELDS = (
     "server",
     "noise",
     "protection",
+    "segments",
+    "weight_bound",
 )
+# Left out of the encoding where they say nothing.
+_OPTIONAL = ("segments", "weight_bound")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkellamNoise:
-    """Skellam noise whose guaranteed honest sum has deviation `multiplier` times the L2 clip."""
+    """Skellam noise whose guaranteed honest sum has deviation `multiplier` times the L2 sensitivity.
+
+    The sensitivity is that of a client's whole vector: `Layout.l2_bound`.
+    """
 
     multiplier: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "multiplier", _positive("a noise multiplier", self.multiplier))
+        object.__setattr__(self, "multiplier", require_positive("a noise multiplier", self.multiplier))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -74,7 +81,7 @@ class RoundConfig:
     Attributes:
         clients: n, the most clients a round may have.
         length: Numbers per update.
-        clip: L2 bound of one client's update, in the update's own unit.
+        clip: L2 bound of one client's update before its weight, in the update's own unit.
         value_bits: Bits of one signed coordinate at full clip: the clip is 2**(value_bits-1) - 1
             grid units.
         threshold: t, shares that open a secret; one's own counts. On the complete graph 2t > n + c
@@ -87,6 +94,10 @@ class RoundConfig:
         server: The adversary the thresholds are chosen against.
         noise: None, or the law every client adds a share of.
         protection: "masks".
+        segments: What is summed beside the update, in the same vector.
+        weight_bound: W: every client has an integer weight from 0 to W, which multiplies its update and
+            travels in a slot of its own. None for no weights.
+        layout: Where segments and weight lie, and the vector's L2 bound. Derived.
         local_variance: Variance each client adds, grid units squared; 0 without noise. Derived.
         encoding: Integers to ring words, in the narrowest ring in which no sum wraps. Derived.
     """
@@ -102,6 +113,9 @@ class RoundConfig:
     server: ServerModel
     noise: SkellamNoise | None
     protection: Protection
+    segments: tuple[Segment, ...]
+    weight_bound: int | None
+    layout: Layout = field(compare=False, repr=False)
     local_variance: float = field(compare=False, repr=False)
     encoding: Encoding = field(compare=False, repr=False)
 
@@ -119,16 +133,18 @@ class RoundConfig:
         server: ServerModel = "active",
         noise: SkellamNoise | None = None,
         protection: Protection = "masks",
+        segments: Sequence[Segment] = (),
+        weight_bound: int | None = None,
     ) -> None:
         """Fill in what was left open and refuse what cannot be.
 
         Raises:
             ConfigError: Naming the field, the value, and what would be accepted.
         """
-        _require_integer("clients", clients, 3, MAX_CLIENTS)
-        _require_integer("length", length, 1, MAX_LENGTH)
-        _require_integer("value_bits", value_bits, 2, 44)
-        clip = _positive("clip", clip)
+        require_integer("clients", clients, 3, MAX_CLIENTS)
+        segments = _checked_segments(segments)
+        main = Segment(UPDATE, length=length, clip=clip, value_bits=value_bits)
+        clip = main.clip
         if not isinstance(noise, SkellamNoise | None):
             raise ConfigError(f"noise is SkellamNoise(multiplier=...) or None, not {noise!r:.50}")
         if server not in ("active", "semi-honest"):
@@ -136,7 +152,7 @@ class RoundConfig:
         if protection != "masks":
             raise ConfigError(f"protection is 'masks', not {protection!r}")
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
-        _require_integer("corrupt", corrupt, 1, clients - 2)
+        require_integer("corrupt", corrupt, 1, clients - 2)
         if degree is None:
             threshold, minimum_survivors = _complete(clients, corrupt, threshold, minimum_survivors, server)
         else:
@@ -151,13 +167,20 @@ class RoundConfig:
         values = locals()
         for name in _FIELDS:
             object.__setattr__(self, name, values[name])
+        layout = arrange((main, *segments), weight_bound=weight_bound, noisy=noise is not None)
+        object.__setattr__(self, "layout", layout)
         object.__setattr__(self, "local_variance", self._local_variance())
         object.__setattr__(self, "encoding", self._encoding())
 
     @property
     def grid(self) -> Grid:
-        """Real units to grid units."""
-        return Grid(self.clip, self.value_bits)
+        """The update's real units to grid units, before its weight."""
+        return self.layout.parts[0].grid
+
+    @property
+    def words(self) -> int:
+        """d, the words of a client's vector: the update, the segments, and the weight's slot."""
+        return self.layout.words
 
     def committee(self, *, seated: int) -> Committee:
         """How many witnesses a cohort of so many seats has on a sparse graph (`secagg.agreement`)."""
@@ -195,7 +218,7 @@ class RoundConfig:
         try:
             variance = local_variance(
                 multiplier=self.noise.multiplier,
-                l2_sensitivity=self.grid.norm,
+                l2_sensitivity=self.layout.l2_bound,
                 minimum_survivors=self.minimum_survivors,
                 colluders=self.corrupt,
             )
@@ -204,7 +227,8 @@ class RoundConfig:
         if not MIN_VARIANCE <= variance <= MAX_VARIANCE:
             raise ConfigError(
                 f"noise: each client's share would have deviation {math.sqrt(variance):.3g} grid units, and "
-                f"{math.sqrt(MIN_VARIANCE):g} to {math.sqrt(MAX_VARIANCE):g} can be drawn: change value_bits"
+                f"{math.sqrt(MIN_VARIANCE):g} to {math.sqrt(MAX_VARIANCE):g} can be drawn: change value_bits "
+                "or weight_bound"
             )
         return variance
 
@@ -212,13 +236,13 @@ class RoundConfig:
         tail = 0
         try:
             if self.noise is not None:
-                log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.length))
+                log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.words))
                 tail = skellam_tail(self.clients * self.local_variance, log2_probability=log2_probability)
-            tight = Encoding(self.clients, self.grid.norm, tail)
+            tight = Encoding(self.clients, self.layout.bound, tail)
         except (CapacityError, DPInputError, OverflowError) as error:
             raise ConfigError(str(error)) from error
         # Short vectors would need more spare bits than a word has; they get what there is.
-        return replace(tight, spare=min(-(-_GARBAGE_BITS // self.length), 64 - tight.width))
+        return replace(tight, spare=min(-(-_GARBAGE_BITS // self.words), 64 - tight.width))
 
     @property
     def ring(self) -> Ring:
@@ -233,11 +257,14 @@ class RoundConfig:
     def to_bytes(self) -> bytes:
         """Canonical encoding: every field, resolved, in order, and the ring's bits derived from them.
 
+        Segments and the weight bound are left out where there are none.
+
         The bits follow from floating-point functions; parties whose libraries disagree refuse each
         other's configs instead of each other's vectors.
         """
-        fields = {name: getattr(self, name) for name in _FIELDS} | {"ring_bits": self.ring.bits}
-        return msgspec.msgpack.encode(fields)
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        said = {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
+        return msgspec.msgpack.encode(said | {"ring_bits": self.ring.bits})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "RoundConfig":
@@ -247,10 +274,12 @@ class RoundConfig:
             ConfigError: If the bytes are not the canonical encoding of a valid config.
         """
         try:
-            fields = msgspec.msgpack.decode(data, type=dict[str, int | float | str | dict[str, float] | None])
+            fields = msgspec.msgpack.decode(data, type=dict[str, _Value])
             noise, _ = fields.pop("noise"), fields.pop("ring_bits")
             law = SkellamNoise(**noise) if isinstance(noise, dict) else None
-            config = cls(**fields, noise=law)  # type: ignore[arg-type]
+            listed = fields.pop("segments", None)
+            segments = [Segment(**segment) for segment in listed] if isinstance(listed, list) else []  # type: ignore[arg-type]
+            config = cls(**fields, noise=law, segments=segments)  # type: ignore[arg-type]
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"not the encoding of a round's config: {error}") from error
         if config.to_bytes() != data:
@@ -276,7 +305,7 @@ def _complete(
     """t and m on the complete graph, where m defaults to t."""
     smallest = smallest_threshold(clients=clients, corrupt=corrupt, server=server)
     threshold = smallest if threshold is None else threshold
-    _require_integer("threshold", threshold, 1, clients)
+    require_integer("threshold", threshold, 1, clients)
     if threshold < smallest:
         rule = "2t > n + c" if server == "active" else "t > c"
         raise ConfigError(
@@ -284,7 +313,7 @@ def _complete(
             f"{rule} needs at least {smallest}"
         )
     minimum_survivors = threshold if minimum_survivors is None else minimum_survivors
-    _require_integer("minimum_survivors", minimum_survivors, threshold, clients)
+    require_integer("minimum_survivors", minimum_survivors, threshold, clients)
     return threshold, minimum_survivors
 
 
@@ -297,19 +326,19 @@ def _sparse(
     degree: int,
 ) -> tuple[int, int]:
     """t and m on a sparse graph: t from the bounds, m from the caller, who must say it."""
-    _require_integer("degree", degree, 2, clients - 2)
+    require_integer("degree", degree, 2, clients - 2)
     if degree % 2:
         raise ConfigError(f"degree is even, not {degree}: leave it out for the complete graph")
     if minimum_survivors is None:
         raise ConfigError("minimum_survivors is needed beside a degree: the threshold counts neighbours only")
     smallest = smallest_threshold(clients=clients, corrupt=corrupt, server="active")
-    _require_integer("minimum_survivors", minimum_survivors, smallest, clients)
+    require_integer("minimum_survivors", minimum_survivors, smallest, clients)
     try:
         if threshold is None:
             threshold = least_threshold(
                 clients=clients, corrupt=corrupt, degree=degree, server=server, sigma=GRINDABLE_SIGMA
             )
-        _require_integer("threshold", threshold, 1, degree + 1)
+        require_integer("threshold", threshold, 1, degree + 1)
         check_privacy(
             clients=clients,
             corrupt=corrupt,
@@ -329,12 +358,9 @@ def smallest_threshold(*, clients: int, corrupt: int, server: ServerModel) -> in
     return (clients + corrupt) // 2 + 1 if server == "active" else corrupt + 1
 
 
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= MAX_REAL:
-        raise ConfigError(f"{name} is a positive number of at most {MAX_REAL:g}, not {value!r:.50}")
-    return float(value)
-
-
-def _require_integer(name: str, value: int, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name} is an integer from {low} to {high}, not {value!r}")
+def _checked_segments(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    if not isinstance(segments, list | tuple) or not all(isinstance(s, Segment) for s in segments):
+        raise ConfigError(f"segments is a sequence of Segment(...), not {segments!r:.50}")
+    if len(segments) > MAX_SEGMENTS:
+        raise ConfigError(f"segments are at most {MAX_SEGMENTS}, not {len(segments)}")
+    return tuple(segments)

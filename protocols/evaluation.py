@@ -8,7 +8,7 @@ from secagg.secret import SecretBytes
 
 from .config import RoundConfig
 from .pipeline import prepare
-from .simulation import RoundResult
+from .result import RoundResult
 
 
 def prepare_metrics(

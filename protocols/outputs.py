@@ -73,7 +73,7 @@ class Finished:
 
     Attributes:
         round: The round.
-        total: int64 (length,), grid units, noise included.
+        total: int64 (config.words,), grid units, noise included.
         survivors: Clients whose masked input was accepted, ascending.
         answered: Clients that answered the unmasking, ascending.
     """

@@ -1,10 +1,12 @@
-"""One client's update to the ring vector it submits: clip, scale, round, clip again, add noise.
+"""One client's update to the ring vector it submits: clip, scale, weigh, round, clip again, add noise.
 
 The one place where `dp`'s integers meet `secagg`'s words. Noise is drawn under a label of its own
 from a seed of its own, never from the one that masks come from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,35 @@ from secagg.secret import SecretBytes
 
 from .config import RoundConfig
 from .errors import InputError
+from .layout import UPDATE, Part
+
+Update = NDArray[np.float64] | NDArray[np.float32]
+Segments = Mapping[str, Update]
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """An opened sum in real units.
+
+    Attributes:
+        sum: float64 (config.length,), the weighted updates' sum.
+        segments: The sum of each further segment by name, float64, in its own unit.
+        weight: The sum of weights: an int without noise, a float with noise, which may be negative; None
+            where clients have no weights.
+    """
+
+    sum: NDArray[np.float64]
+    segments: Mapping[str, NDArray[np.float64]]
+    weight: int | float | None
 
 
 def prepare(
-    update: NDArray[np.float64] | NDArray[np.float32], *, config: RoundConfig, seed: SecretBytes | bytes | int
+    update: Update,
+    *,
+    config: RoundConfig,
+    seed: SecretBytes | bytes | int,
+    weight: int = 1,
+    segments: Segments | None = None,
 ) -> Words:
     """The ring vector of one update, with this client's share of the noise.
 
@@ -31,37 +58,47 @@ def prepare(
         config: The round's config, which fixes clip, grid, noise and ring.
         seed: For the noise: 32 secret bytes used for this vector alone (`secrets.token_bytes(32)`).
             An integer is for simulations: whoever guesses it subtracts the noise.
+        weight: 0 to config.weight_bound; it leaves this function only inside the vector.
+        segments: One array per further segment of the config, by name, like the update.
 
     Returns:
-        Words of the config's ring, shape (config.length,).
+        Words of the config's ring, shape (config.words,).
 
     Raises:
-        InputError: If the update has another shape or dtype, or holds NaN or infinity. A driver then
-            submits zeros of the right shape, prepared here: nobody sees which client it was.
+        InputError: If the update or a segment has another shape or dtype, or holds NaN or infinity; if a
+            segment is missing or unknown; if the weight is out of range. A driver then submits zeros of
+            the right shape, prepared here: nobody sees which client it was.
     """
-    words = config.encoding.encode(quantized(update, config=config))
+    words = config.encoding.encode(quantized(update, config=config, weight=weight, segments=segments))
     ring = config.ring
     if config.noise is not None:
         key = derive(as_seed(seed), Label.NOISE, config.hash)
-        uniform = uniform_words(key, 2 * config.length).reshape(2, config.length)
+        uniform = uniform_words(key, 2 * config.words).reshape(2, config.words)
         noise = ring.words(skellam(uniform, variance=config.local_variance))
         np.add(words, noise, out=words)
     return ring.reduce(words)
 
 
-def quantized(update: NDArray[np.float64] | NDArray[np.float32], *, config: RoundConfig) -> NDArray[np.int64]:
-    """The update on the grid, with an L2 norm of at most the clip in exact integers; no noise.
+def quantized(
+    update: Update, *, config: RoundConfig, weight: int = 1, segments: Segments | None = None
+) -> NDArray[np.int64]:
+    """The whole vector in grid units, int64 (config.words,), without noise.
+
+    Each segment's L2 norm is at most weight times its clip in exact integers, so the vector's is at most
+    `config.layout.l2_bound`.
 
     Raises:
         InputError: As `prepare` does.
     """
-    if not isinstance(update, np.ndarray) or update.shape != (config.length,):
-        shape = getattr(update, "shape", type(update).__name__)
-        raise InputError(f"an update is an array of shape ({config.length},), not {shape}")
-    try:
-        return quantize(update, grid=config.grid)
-    except DPInputError as error:
-        raise InputError(f"unusable update: {error}") from error
+    layout, given = config.layout, dict(segments or {})
+    _check_names(given, expected=[part.name for part in layout.parts[1:]])
+    weight = _checked_weight(weight, config.weight_bound)
+    vector = np.empty(layout.words, np.int64)
+    for part in layout.parts:
+        vector[part.place] = _quantized(update if part.name == UPDATE else given[part.name], part, weight)
+    if layout.weight_bound is not None:
+        vector[-1] = weight * layout.weight_unit
+    return vector
 
 
 def plain_sum(updates: Sequence[NDArray[np.float64]], *, config: RoundConfig) -> NDArray[np.float64]:
@@ -69,12 +106,24 @@ def plain_sum(updates: Sequence[NDArray[np.float64]], *, config: RoundConfig) ->
 
     For comparison arms of a simulation; nothing is hidden here.
     """
-    return reveal(np.sum([quantized(update, config=config) for update in updates], axis=0), config=config)
+    return reveal(np.sum([quantized(update, config=config) for update in updates], axis=0), config=config).sum
 
 
-def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> NDArray[np.float64]:
-    """An opened sum in the update's own unit."""
-    return dequantize(total, grid=config.grid)
+def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> Revealed:
+    """An opened sum, int64 (config.words,), in real units.
+
+    Raises:
+        InputError: If it has another shape or dtype.
+    """
+    layout = config.layout
+    if total.shape != (layout.words,) or total.dtype != np.int64:
+        raise InputError(f"a total is int64 ({layout.words},), not {total.dtype} {total.shape}")
+    sums = {part.name: dequantize(total[part.place], grid=part.grid) for part in layout.parts}
+    weight: int | float | None = None
+    if layout.weight_bound is not None:
+        slot = int(total[-1])
+        weight = slot if config.noise is None else slot / layout.weight_unit
+    return Revealed(sums.pop(UPDATE), sums, weight)
 
 
 def as_seed(seed: SecretBytes | bytes | int) -> SecretBytes:
@@ -89,3 +138,29 @@ def as_seed(seed: SecretBytes | bytes | int) -> SecretBytes:
     if len(raw) < KEY_BYTES if isinstance(raw, bytes) else not 0 <= raw < 1 << 64:
         raise InputError(f"a seed is {KEY_BYTES} secret bytes, or for simulations an integer below 2**64")
     return extract(SecretBytes(encode(raw)), salt=b"")
+
+
+def _check_names(given: Segments, *, expected: Sequence[str]) -> None:
+    wrong = sorted(map(repr, given.keys() ^ set(expected)))
+    if wrong:
+        raise InputError(
+            f"the config's segments are {list(expected)}; missing or unknown: {', '.join(wrong)}"
+        )
+
+
+def _checked_weight(weight: int, bound: int | None) -> int:
+    low, high = (1, 1) if bound is None else (0, bound)
+    if isinstance(weight, bool) or not isinstance(weight, Integral) or not low <= int(weight) <= high:
+        # The client's secret is not in the message: errors are written to logs.
+        raise InputError(f"the weight is not an integer from {low} to {high}: config.weight_bound is {bound}")
+    return int(weight)
+
+
+def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
+    if not isinstance(values, np.ndarray) or values.shape != (part.length,):
+        shape = getattr(values, "shape", type(values).__name__)
+        raise InputError(f"{part.name} is an array of shape ({part.length},), not {shape}")
+    try:
+        return quantize(values, grid=part.grid, weight=1 if part.weight_bound is None else weight)
+    except DPInputError as error:
+        raise InputError(f"unusable {part.name}: {error}") from error

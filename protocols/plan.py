@@ -121,11 +121,11 @@ def release_of(config: RoundConfig, purpose: Purpose) -> SkellamRelease:
         raise ConfigError("a round without noise is no differentially private release")
     return SkellamRelease(
         purpose=purpose,
-        l2_sensitivity=config.grid.norm,
+        l2_sensitivity=config.layout.l2_bound,
         local_variance=config.local_variance,
         minimum_survivors=config.minimum_survivors,
         colluders=config.corrupt,
-        length=config.length,
+        length=config.words,
         sampling=FixedCohort(),
     )
 

@@ -315,5 +315,5 @@ class ServerSession:
     def _limit(self) -> int:
         """No honest message is longer: a vector, or records for the whole cohort."""
         base = self._task.configs[0]
-        longest = max(config.ring.packed_bytes(config.length) for config in self._task.configs)
+        longest = max(config.ring.packed_bytes(config.words) for config in self._task.configs)
         return 4096 + max(longest, 256 * base.clients)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Final, Literal, overload
+from typing import Final, Literal, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secagg.kdf import Label, derive
 from secagg.keys import SigningKey
@@ -26,8 +25,9 @@ from .context import MAX_CLIENT_ID, ClientId
 from .enrolment import enrol
 from .errors import ConfigError, InputError, SessionOverError
 from .outputs import Aborted, Excluded, Finished, NeedInput, Opening, Output, Persist, Refused, Send
-from .pipeline import as_seed, prepare, quantized, reveal
+from .pipeline import Segments, Update, as_seed, prepare, quantized, reveal
 from .policy import ClientPolicy
+from .result import RoundResult
 from .server_session import ServerSession
 from .task import sign_task
 from .transcript import Transcript
@@ -37,41 +37,11 @@ from .transcript import Transcript
 Phase = Literal["keys", "shares", "masked", "consistency", "certificates", "unmask"]
 PHASES: Final[tuple[Phase, ...]] = ("keys", "shares", "masked", "consistency", "certificates", "unmask")
 Drop = Mapping[int, Phase]
-Updates = Mapping[int, NDArray[np.float64] | NDArray[np.float32]]
+Updates = Mapping[int, Update]
+SegmentsOf = Mapping[int, Segments]
+T = TypeVar("T")
 
 _EXPIRES: Final = 1 << 40
-
-
-@dataclass(frozen=True, slots=True)
-class RoundResult:
-    """What a simulated round gives.
-
-    Attributes:
-        sum: float64 (length,), the survivors' clipped updates, plus noise if there is any.
-        mean: sum / len(survivors).
-        survivors: Clients whose masked input was accepted, even if they fell silent later.
-        total: int64 (length,), the opened sum in grid units.
-        exact: Whether `total` equals the integer sum of the survivors' vectors, which only a
-            simulation can know.
-        round: From 1.
-        transcript: The session's.
-        seed: The session's.
-        refused: Peers that were excluded or whose messages were refused, with the error.
-    """
-
-    sum: NDArray[np.float64]
-    survivors: tuple[int, ...]
-    total: NDArray[np.int64]
-    exact: bool
-    round: int
-    transcript: Transcript
-    seed: int
-    refused: tuple[Excluded | Refused, ...]
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """sum / len(survivors)."""
-        return self.sum / len(self.survivors)
 
 
 @dataclass(slots=True)
@@ -205,11 +175,14 @@ class Federation:
         finished = self._run(self.server.open_round(now=self._now, model=model, config=config))
         if finished is None:
             raise SessionOverError("the round ended without a result")
-        expected = config.ring.zeros(config.length)
+        expected = config.ring.zeros(config.words)
         for client in finished.survivors:
             np.add(expected, submitted[client], out=expected)
+        revealed = reveal(finished.total, config=config)
         return RoundResult(
-            sum=reveal(finished.total, config=config),
+            sum=revealed.sum,
+            segments=revealed.segments,
+            weight=revealed.weight,
             survivors=tuple(finished.survivors),
             total=finished.total,
             exact=bool(np.array_equal(config.ring.centre(expected), finished.total)),
@@ -290,6 +263,8 @@ def simulate(
     config: RoundConfig,
     updates: Updates,
     *,
+    weights: Mapping[int, int] | None = None,
+    segments: SegmentsOf | None = None,
     drop: Drop | None = None,
     seed: int | None = None,
     policy: ClientPolicy | None = None,
@@ -301,6 +276,8 @@ def simulate(
     config: RoundConfig,
     updates: Sequence[Updates],
     *,
+    weights: Mapping[int, int] | None = None,
+    segments: Sequence[SegmentsOf] | None = None,
     drop: Sequence[Drop] | None = None,
     seed: int | None = None,
     policy: ClientPolicy | None = None,
@@ -311,6 +288,8 @@ def simulate(
     config: RoundConfig,
     updates: Updates | Sequence[Updates],
     *,
+    weights: Mapping[int, int] | None = None,
+    segments: SegmentsOf | Sequence[SegmentsOf] | None = None,
     drop: Drop | Sequence[Drop] | None = None,
     seed: int | None = None,
     policy: ClientPolicy | None = None,
@@ -321,6 +300,9 @@ def simulate(
         config: The round's config.
         updates: One update per client, shape (config.length,), float; or a sequence of such
             mappings, one per round of one session.
+        weights: One per client, the same in every round; 1 each unless given.
+        segments: The config's further segments, by client and name; a sequence of such mappings for a
+            sequence of rounds.
         drop: The phase each client does not answer ("keys", "shares", "masked", "consistency",
             "unmask"); a sequence of them for a sequence of rounds.
         seed: Fresh unless given, and kept in the result.
@@ -336,33 +318,54 @@ def simulate(
     """
     single = isinstance(updates, Mapping)
     rounds: Sequence[Updates] = [updates] if isinstance(updates, Mapping) else updates
-    drops: Sequence[Drop] = [drop or {}] if drop is None or isinstance(drop, Mapping) else drop
-    if drop is None:
-        drops = [{} for _ in rounds]
-    if not rounds or len(drops) != len(rounds):
-        raise InputError(f"{len(rounds)} rounds of updates with {len(drops)} of dropouts: give one each")
-    for number, updates_of_round in enumerate(rounds, start=1):
-        _check_updates(config, rounds[0], updates_of_round, number)
+    if not rounds:
+        raise InputError("no round has updates: give at least one")
+    drops, named = _each(len(rounds), drop), _each(len(rounds), segments)
+    weights = dict.fromkeys(rounds[0], 1) if weights is None else weights
+    for number, (updates_of_round, parts) in enumerate(zip(rounds, named, strict=True), start=1):
+        if updates_of_round.keys() != rounds[0].keys():
+            raise InputError(f"round {number} has other clients than round 1")
+        _check_inputs(config, updates_of_round, weights, parts, number)
     federation = Federation(config, ids=list(rounds[0]), seed=seed, policy=policy)
     results = []
-    for updates_of_round, dropped in zip(rounds, drops, strict=True):
+    for updates_of_round, parts, dropped in zip(rounds, named, drops, strict=True):
 
-        def contribute(client: ClientId, need: NeedInput, of: Updates = updates_of_round) -> Words:
-            return prepare(of[client], config=config, seed=federation.noise_seed(client, need.round))
+        def contribute(
+            client: ClientId, need: NeedInput, of: Updates = updates_of_round, parts: SegmentsOf = parts
+        ) -> Words:
+            noise = federation.noise_seed(client, need.round)
+            weight, segments = weights[client], parts.get(client)
+            return prepare(of[client], config=config, seed=noise, weight=weight, segments=segments)
 
         results.append(federation.round(contribute, drop=dropped))
     return results[0] if single else results
 
 
-def _check_updates(config: RoundConfig, first: Updates, updates: Updates, number: int) -> None:
+def _each(
+    rounds: int, given: Mapping[int, T] | Sequence[Mapping[int, T]] | None
+) -> Sequence[Mapping[int, T]]:
+    """One mapping per round."""
+    if given is None:
+        return [{} for _ in range(rounds)]
+    each = [given] if isinstance(given, Mapping) else given
+    if len(each) != rounds:
+        raise InputError(
+            f"{rounds} rounds of updates with {len(each)} of dropouts or segments: give one each"
+        )
+    return each
+
+
+def _check_inputs(
+    config: RoundConfig, updates: Updates, weights: Mapping[int, int], segments: SegmentsOf, number: int
+) -> None:
     """A caller's mistake surfaces here, before the first message."""
-    if updates.keys() != first.keys():
-        raise InputError(f"round {number} has other clients than round 1")
     if len(updates) != config.clients:
         raise InputError(f"{len(updates)} updates for a config of {config.clients} clients")
+    if weights.keys() != updates.keys() or not segments.keys() <= updates.keys():
+        raise InputError("weights and segments are of the clients that have updates")
     for client, update in updates.items():
         try:
-            quantized(update, config=config)
+            quantized(update, config=config, weight=weights[client], segments=segments.get(client))
         except InputError as error:
             raise InputError(f"client {client}, round {number}: {error}") from error
 

@@ -29,7 +29,7 @@ def upload(config: RoundConfig) -> dict[str, int]:
             bytes(32 * (holders - 1) + 16),
             bytes(16 * (holders - 1)),
         ),
-        Masked(bytes(config.ring.packed_bytes(config.length))),
+        Masked(bytes(config.ring.packed_bytes(config.words))),
         Consistency(digest, bytes(16 * told)),
         Answer((digest,) * holders),
     )

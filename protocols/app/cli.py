@@ -120,6 +120,9 @@ def plan_command(
     ] = 20,
     bits: Annotated[int | None, typer.Option(help="Bits of a value; 16 beside a dimension.")] = None,
     dimension: Annotated[int | None, typer.Option(help="Numbers per update; asks for bytes.")] = None,
+    weight_bound: Annotated[
+        int | None, typer.Option(help="Largest integer weight of a client, where updates are weighted.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
     """Choose degree and threshold for a cohort, with the bounds that prove them."""
@@ -133,6 +136,7 @@ def plan_command(
             eta=eta,
             bits=bits,
             dimension=dimension,
+            weight_bound=weight_bound,
         )
         for warning in plan.warnings:
             _say(f"warning: {warning}")

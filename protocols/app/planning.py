@@ -29,7 +29,7 @@ the cohort, which the server can grind by trying cohort after cohort.
 
   secagg plan --clients 1000 --corrupt 0.1 --dropout 0.1
 
-  secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --json
+  secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --weight-bound 500 --json
 """
 
 _VALUE_BITS = 16  # where only a dimension is given
@@ -71,14 +71,16 @@ def make_plan(
     eta: int,
     bits: int | None = None,
     dimension: int | None = None,
+    weight_bound: int | None = None,
 ) -> Plan:
     """Plan a round. With a dimension the plan is certain to run; without one, warnings say if it cannot.
 
     Raises:
         ConfigError: Naming the bound that fails, or what a config refuses.
     """
-    if bits is not None and dimension is None:
-        raise ConfigError("--bits needs --dimension: modulus and bytes depend on both")
+    for name, value in (("--bits", bits), ("--weight-bound", weight_bound)):
+        if value is not None and dimension is None:
+            raise ConfigError(f"{name} needs --dimension: modulus and bytes depend on both")
     try:
         p = choose(clients=clients, corrupt=corrupt, dropout=dropout, server=server, sigma=sigma, eta=eta)
         survivors, witnesses = _survivors_and_witnesses(p)
@@ -88,7 +90,8 @@ def make_plan(
     if (left := clients - survivors) < p.dropped:
         warnings.append(f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
     if dimension is not None:
-        config = _config(p, survivors, bits=_VALUE_BITS if bits is None else bits, length=dimension)
+        bits = _VALUE_BITS if bits is None else bits
+        config = _config(p, survivors, bits=bits, length=dimension, weight_bound=weight_bound)
         return Plan(p, survivors, witnesses, config.ring.bits, upload(config), tuple(warnings))
     try:
         _config(p, survivors, bits=_VALUE_BITS, length=1)
@@ -146,7 +149,9 @@ def _survivors_and_witnesses(p: Parameters) -> tuple[int, Committee | None]:
     return m, committee(clients=p.clients, corrupt=p.corrupt, minimum_survivors=m)
 
 
-def _config(p: Parameters, survivors: int, *, bits: int, length: int) -> RoundConfig:
+def _config(
+    p: Parameters, survivors: int, *, bits: int, length: int, weight_bound: int | None = None
+) -> RoundConfig:
     return RoundConfig(
         clients=p.clients,
         length=length,
@@ -157,6 +162,7 @@ def _config(p: Parameters, survivors: int, *, bits: int, length: int) -> RoundCo
         minimum_survivors=survivors,
         degree=None if p.complete else p.degree,
         server=p.server,
+        weight_bound=weight_bound,
     )
 
 

@@ -123,7 +123,7 @@ def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]
         "client_seconds_median": statistics.median(seconds.values()),
         "server_seconds": sum(meter.server_seconds.values()),
         "upload_bytes_per_client_round": statistics.median(upload.values()) / rounds,
-        "bits_per_parameter": 8 * config.ring.packed_bytes(config.length) / config.length,
+        "bits_per_parameter": 8 * config.ring.packed_bytes(config.words) / config.words,
         "client_seconds_by_phase": _by_phase(meter.client_seconds),
         "server_seconds_by_phase": dict(meter.server_seconds),
     }

@@ -181,9 +181,9 @@ class AwaitInput:
             InputError: If the vector is not of the ring's dtype and the config's length.
         """
         place, ring = self.place, self.place.config.ring
-        if vector.shape != (place.config.length,) or vector.dtype != ring.dtype:
+        if vector.shape != (place.config.words,) or vector.dtype != ring.dtype:
             raise InputError(
-                f"the round takes a vector of shape ({place.config.length},) and dtype {ring.dtype}, "
+                f"the round takes a vector of shape ({place.config.words},) and dtype {ring.dtype}, "
                 f"not {vector.shape} and {vector.dtype}: make it with prepare"
             )
         masked = vector.copy()

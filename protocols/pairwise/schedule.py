@@ -117,7 +117,7 @@ def pair_mask(
     Bound to the model, the cohort, U2, width and length: parties that differ in any of them do not cancel,
     they drown the sum in noise.
     """
-    expand = deriver(Label.PAIR_MASK, context.prefix, sharing, config.ring.bits, config.length)
+    expand = deriver(Label.PAIR_MASK, context.prefix, sharing, config.ring.bits, config.words)
     return lambda peer, seed: Mask(expand(seed), 1 if peer < me else -1)
 
 
@@ -125,5 +125,5 @@ def self_mask(
     seed: SecretBytes, client: ClientId, *, context: RoundContext, sharing: bytes, config: RoundConfig
 ) -> Mask:
     """The mask of b_u, which survivors' shares remove."""
-    key = derive(seed, Label.SELF_MASK, context.prefix, sharing, client, config.ring.bits, config.length)
+    key = derive(seed, Label.SELF_MASK, context.prefix, sharing, client, config.ring.bits, config.words)
     return Mask(key, 1)

@@ -99,7 +99,7 @@ class AwaitShares:
         outputs: list[ServerOutput] = [
             Deliver((receiver,), self._deal(receiver, missing, dealings)) for receiver in sharing
         ]
-        total = self.round.config.ring.zeros(self.round.config.length)
+        total = self.round.config.ring.zeros(self.round.config.words)
         return AwaitMasked(self.round, self.context, set(sharing), dealings, total), outputs
 
     def _deal(self, receiver: ClientId, missing: Ids, dealings: Mapping[ClientId, Shares]) -> Deal:
@@ -167,7 +167,7 @@ class AwaitMasked:
     def accept(self, sender: ClientId, message: Masked) -> None:
         """Add a vector of exactly the declared words."""
         try:
-            words = self.round.config.ring.unpack(message.vector, self.round.config.length)
+            words = self.round.config.ring.unpack(message.vector, self.round.config.words)
         except DomainError as error:
             raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, f"sent a wrong vector: {error}") from error
         np.add(self.total, words, out=self.total)

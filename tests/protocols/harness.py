@@ -48,7 +48,7 @@ def vectors_for(config: RoundConfig, ids: Sequence[int], *, salt: int = 0) -> di
     return {
         i: config.encoding.encode(
             np.random.default_rng([salt, i]).integers(
-                -bound, bound, config.length, dtype=np.int64, endpoint=True
+                -bound, bound, config.words, dtype=np.int64, endpoint=True
             )
         )
         for i in ids
@@ -251,7 +251,7 @@ class Table:
                 data = self.data(self.keep(self.clients[v].submit(vectors[v], 0.0)))
                 assert data is not None
                 packed = body_of(data, m.Masked).vector
-                view.masked[v] = self.config.ring.unpack(packed, self.config.length)
+                view.masked[v] = self.config.ring.unpack(packed, self.config.words)
         self.finish(view, lies)
         return view
 

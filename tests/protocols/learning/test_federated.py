@@ -244,7 +244,7 @@ def test_dropouts_are_the_asked_share_at_all_phases() -> None:
 def test_the_released_interval_covers_the_cohorts_truth_about_as_often_as_it_says() -> None:
     """The evaluation round alone, fixed values, 120 intervals of 95 %: the 99.9 % range of their coverage."""
     from protocols.evaluation import prepare_metrics, release_metrics
-    from protocols.simulation import RoundResult
+    from protocols.result import RoundResult
 
     config = federated.plan(load("digits")).evaluation
     rng = np.random.default_rng(1)

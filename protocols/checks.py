@@ -1,0 +1,28 @@
+"""Numbers that a config is made of: what is not one is refused by name. Nothing is converted but float."""
+
+from numbers import Real
+
+from .errors import ConfigError
+
+MAX_REAL = 1e300
+
+
+def require_positive(name: str, value: float) -> float:
+    """A positive finite real number as a float.
+
+    Raises:
+        ConfigError: If it is none, or above `MAX_REAL`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= MAX_REAL:
+        raise ConfigError(f"{name} is a positive number of at most {MAX_REAL:g}, not {value!r:.50}")
+    return float(value)
+
+
+def require_integer(name: str, value: int, low: int, high: int) -> None:
+    """An `int` from `low` to `high`, both included.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{name} is an integer from {low} to {high}, not {value!r:.50}")
