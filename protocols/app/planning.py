@@ -29,7 +29,7 @@ the cohort, which the server can grind by trying cohort after cohort.
 
   secagg plan --clients 1000 --corrupt 0.1 --dropout 0.1
 
-  secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --weight-bound 500 --json
+  secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --json
 """
 
 _VALUE_BITS = 16  # where only a dimension is given

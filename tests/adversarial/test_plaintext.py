@@ -5,8 +5,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from protocols import ProtocolError, RoundConfig, wire
+from protocols import ProtocolError, RoundConfig, Segment, simulate, wire
 from protocols.messages import Masked
 from protocols.pairwise import client as machine
 from protocols.pipeline import prepare, quantized
@@ -142,3 +143,38 @@ def test_the_clear_fields_of_client_messages_are_few() -> None:
         if a != b:
             differing.add(wire.decode_envelope(a).kind)
     assert differing == {"masked"}
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0, 0, 0), (1000, 0, 1, 999, 3)])
+def test_a_weight_and_a_count_change_masked_vectors_alone(weights: tuple[int, ...]) -> None:
+    """A server that sees a weight in clear sees how much data a client has: nothing else depends on it.
+
+    Equal lengths, kinds, envelopes and bodies in everything a client sends, whatever its weight and counts.
+    """
+    counts = Segment("counts", length=2, clip=127, value_bits=8, weighted=False)
+    config = RoundConfig(clients=5, length=LENGTH, clip=10.0, segments=[counts], weight_bound=1000)
+    recordings = []
+    for chosen in ((1, 1, 1, 1, 1), weights):
+        segments = {v: {"counts": np.array([chosen[v] % 100, 1.0])} for v in range(5)}
+        with recording() as record:
+            result = simulate(
+                config,
+                UPDATES,
+                weights=dict(enumerate(chosen)),
+                segments=segments,
+                drop={3: "unmask"},
+                seed=9,
+            )
+        assert result.weight == sum(chosen)
+        recordings.append(record.to_server)
+    for (sender, a), (other, b) in zip(*recordings, strict=True):
+        assert sender == other
+        assert len(a) == len(b)
+        first, second = wire.decode_envelope(a), wire.decode_envelope(b)
+        if first.kind != "masked":
+            assert a == b
+            continue
+        assert replace(first, body=b"", signature=b"") == replace(second, body=b"", signature=b"")
+        one, two = (wire.decode_body(envelope, Masked).vector for envelope in (first, second))
+        assert len(one) == len(two) == config.ring.packed_bytes(config.words)
+        assert one != two

@@ -28,6 +28,31 @@ def test_integer_norm_is_bounded_for_any_update(update: np.ndarray, grid: Grid) 
     assert squares(result) <= grid.norm**2
 
 
+@given(hnp.arrays(np.float64, st.integers(1, 40), elements=floats), grids, st.integers(0, 1 << 20))
+def test_a_weight_multiplies_the_bound_and_nothing_exceeds_it(
+    update: np.ndarray, grid: Grid, weight: int
+) -> None:
+    weight = min(weight, ((1 << 43) - 1) // grid.norm)
+    result = quantize(update, grid=grid, weight=weight)
+    assert squares(result) <= (weight * grid.norm) ** 2
+    assert weight or not result.any()
+
+
+def test_a_weighted_update_is_within_the_stated_error_before_and_after_the_clip() -> None:
+    for size, weight in [(0.01, 1000), (10.0, 1000), (10.0, 1), (0.01, 1)]:
+        update = np.random.default_rng(weight).normal(size=500) * size
+        grid = Grid(clip=1.0, bits=12)
+        clipped = update * min(1.0, 1.0 / float(np.linalg.norm(update)))
+        error = quantize(update, grid=grid, weight=weight) / grid.scale - weight * clipped
+        assert np.linalg.norm(error) <= grid.error_bound(500, weight=weight)
+
+
+@pytest.mark.parametrize("weight", [-1, 1 << 32, 1 << 80])
+def test_a_weight_beyond_exact_clipping_is_refused(weight: int) -> None:
+    with pytest.raises(DPInputError, match="weight"):
+        quantize(np.zeros(3), grid=Grid(clip=1.0, bits=16), weight=weight)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 16, 31, 32, 33, 43, 44])
 @pytest.mark.parametrize("size", [1e300, 1.7e308, 1.0, 1e-300, 5e-324])
 @pytest.mark.parametrize("length", [1, 2, 3, 1000])

@@ -2,19 +2,29 @@
 
 import pytest
 
-from protocols import RoundConfig
+from protocols import RoundConfig, Segment
 from protocols.messages import Masked
 from protocols.simulation import Federation
 from tests.protocols.harness import body_of, recording, vectors_for
 from tests.reference import verifier
 
+PARTS = {"segments": [Segment("counts", length=5, clip=1.0, value_bits=4)], "weight_bound": 7}
 
+
+@pytest.mark.parametrize("parts", [{}, PARTS])
 @pytest.mark.parametrize("value_bits", [3, 12, 16, 24, 40])
 @pytest.mark.parametrize("drop", [{}, {2: "keys"}, {9: "shares", 2: "masked"}])
-def test_masked_vectors_equal_the_paper_s_formula(value_bits: int, drop: dict[int, str]) -> None:
+def test_masked_vectors_equal_the_paper_s_formula(value_bits: int, drop: dict[int, str], parts) -> None:
     ids, seed, model = [2, 3, 9, 11, 40, 41], 77, b"the model"
     config = RoundConfig(
-        clients=6, length=37, clip=1.0, value_bits=value_bits, corrupt=1, threshold=4, minimum_survivors=4
+        clients=6,
+        length=37,
+        clip=1.0,
+        value_bits=value_bits,
+        corrupt=1,
+        threshold=4,
+        minimum_survivors=4,
+        **parts,
     )
     vectors = vectors_for(config, ids)
     with recording() as record:

@@ -63,7 +63,7 @@ def uploads(config: RoundConfig, client: int) -> dict[str, int]:
     """What a client of a real simulated round sends when nobody drops."""
     meter = Meter()
     federation = Federation(config, seed=1, meter=meter)
-    result = federation.round(lambda client, need: need.config.ring.zeros(config.length))
+    result = federation.round(lambda client, need: need.config.ring.zeros(config.words))
     assert len(result.survivors) == config.clients
     return {phase: meter.upload_bytes[client, phase] for phase in PHASES}
 
@@ -158,10 +158,13 @@ def test_a_cohort_larger_than_any_round_is_planned_with_a_warning() -> None:
 # Bytes
 
 
-@pytest.mark.parametrize("bits", [None, 8])
-def test_bytes_are_those_of_a_real_round(bits: int | None) -> None:
-    plan = planned(*FIVE, "--dimension", "300", *([] if bits is None else ["--bits", str(bits)]))
-    config = config_of(plan, length=300, value_bits=16 if bits is None else bits)
+@pytest.mark.parametrize(("bits", "weight_bound"), [(None, None), (8, None), (None, 500), (8, 1)])
+def test_bytes_are_those_of_a_real_round(bits: int | None, weight_bound: int | None) -> None:
+    options = (("--bits", bits), ("--weight-bound", weight_bound))
+    said = [str(part) for option in options if option[1] is not None for part in option]
+    plan = planned(*FIVE, "--dimension", "300", *said)
+    config = config_of(plan, length=300, value_bits=bits or 16, weight_bound=weight_bound)
+    assert config.words == 300 + (weight_bound is not None)
     assert plan["modulus_bits"] == config.ring.bits
     sent = uploads(config, 4)
     assert plan["bytes_per_client"] == {**sent, "upload": sum(sent.values())}
@@ -206,6 +209,8 @@ def test_bytes_of_a_thousand_clients() -> None:
         ),
         (["--clients", "9", "--corrupt", "0", "--dropout", "1"], "dropout is a fraction in [0, 1), not 1.0"),
         ([*FIVE, "--bits", "8"], "--bits needs --dimension"),
+        ([*FIVE, "--weight-bound", "8"], "--weight-bound needs --dimension"),
+        ([*FIVE, "--dimension", "4", "--weight-bound", "0"], "weight_bound is an integer from 1"),
         ([*FIVE, "--dimension", "0"], "length is an integer from 1"),
         ([*FIVE, "--dimension", "4", "--bits", "1"], "value_bits is an integer from 2 to 44, not 1"),
         ([*FIVE, "--sigma", "0"], "--sigma"),
