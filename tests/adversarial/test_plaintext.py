@@ -145,7 +145,7 @@ def test_the_clear_fields_of_client_messages_are_few() -> None:
     assert differing == {"masked"}
 
 
-@pytest.mark.parametrize("weights", [(0, 0, 0, 0, 0), (1000, 0, 1, 999, 3)])
+@pytest.mark.parametrize("weights", [(0, 0, 0, 0, 0), (1000, 0, 2, 999, 3)])
 def test_a_weight_and_a_count_change_masked_vectors_alone(weights: tuple[int, ...]) -> None:
     """A server that sees a weight in clear sees how much data a client has: nothing else depends on it.
 
