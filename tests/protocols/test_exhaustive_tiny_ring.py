@@ -37,7 +37,7 @@ Row = np.ndarray
 class TinyConfig:
     """What the masking code reads of a config; a real one has at least 3 bits."""
 
-    length: int = ASSIGNMENTS
+    words: int = ASSIGNMENTS
     ring: Ring = RING
 
 

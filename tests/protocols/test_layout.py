@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dp.samplers import skellam_tail
 from protocols import ConfigError, RoundConfig, Segment, SkellamNoise
 from protocols.layout import MAX_LENGTH, MAX_NORM, MAX_SEGMENTS
 from protocols.pipeline import quantized
@@ -209,13 +210,22 @@ def test_the_modulus_is_the_specification_s(config: RoundConfig) -> None:
     assert config.ring.bits == expected
 
 
+def test_the_noise_s_tail_counts_every_word() -> None:
+    """A wrap of any coordinate has probability 2**-56 at most: those of the segments are among them."""
+    parts = [Segment("a", length=1023, clip=1.0, value_bits=8)]
+    config = make(length=1, segments=parts, noise=SkellamNoise(multiplier=1))
+    variance = config.clients * config.local_variance
+    assert config.encoding.tail == skellam_tail(variance, log2_probability=-56 - 10)
+    assert config.encoding.tail > skellam_tail(variance, log2_probability=-56)
+
+
 def test_the_weight_bound_widens_the_modulus_by_its_own_bits() -> None:
     plain = make(length=10_000, value_bits=16)
     for bits in (1, 7, 20):
         assert make(length=10_000, value_bits=16, weight_bound=2**bits).ring.bits == plain.ring.bits + bits
 
 
-def test_what_does_not_fit_64_bits_is_refused() -> None:
+def test_what_does_not_fit_64_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = MAX_NORM // (2**15 - 1)
     wide = make(clients=10_000, value_bits=16, weight_bound=largest, length=1000)
     assert wide.ring.bits <= 64
@@ -223,6 +233,10 @@ def test_what_does_not_fit_64_bits_is_refused() -> None:
         make(clients=10_000, value_bits=16, weight_bound=largest + 1, length=1000)
     with pytest.raises(ConfigError, match="change value_bits or weight_bound"):
         make(value_bits=16, weight_bound=10**6, noise=SkellamNoise(multiplier=1))
+    # The limits of clients and norms leave room; without the first of them the encoding itself refuses.
+    monkeypatch.setattr("protocols.config.MAX_CLIENTS", 10**7)
+    with pytest.raises(ConfigError, match="do not fit 64-bit words"):
+        make(clients=10**7, value_bits=16, weight_bound=largest)
 
 
 def test_a_sum_beyond_its_bound_is_noticed() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocols import InputError, RoundConfig, Segment, SkellamNoise, reveal, simulate
 from protocols.pipeline import prepare, quantized
+from protocols.simulation import Federation
 from tests.reference import weighted as reference
 
 COUNTS = Segment("counts", length=3, clip=127, value_bits=8, weighted=False)
@@ -245,6 +246,15 @@ def test_a_simulation_refuses_before_anything_is_sent(change: dict[str, Any], sa
     with pytest.raises(InputError) as caught:
         simulate(config, updates_of(config), seed=1, **change)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [6, 9, 11])
+def test_a_vector_without_all_its_segments_is_not_submitted(length: int) -> None:
+    config = make(segments=[COUNTS])
+    assert config.words == 10
+    federation = Federation(config, seed=1)
+    with pytest.raises(InputError, match=r"a vector of shape \(10,\)"):
+        federation.round(lambda client, need: config.ring.zeros(length))
 
 
 @pytest.mark.parametrize("total", [np.zeros(6, np.int64), np.zeros((7, 1), np.int64), np.zeros(7)])
