@@ -37,7 +37,6 @@ class Code(StrEnum):
     UNKNOWN_IDENTITY = "unknown-identity"
     SIGNATURE_INVALID = "signature-invalid"
     KEY_DEGENERATE = "key-degenerate"
-    KEY_REPEATED = "key-repeated"
     SHAPE_MISMATCH = "shape-mismatch"
     SHARE_COMMITMENT = "share-commitment-mismatch"
     DEALER_INCONSISTENT = "dealer-inconsistent"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ from tests.protocols.harness import Table, kind_of, recording, vectors_for
 
 CONFIG = RoundConfig(clients=5, length=3, clip=1.0, corrupt=1)  # t = m = 4
 VECTORS = vectors_for(CONFIG, range(5))
-KINDS = ["keys", "shares", "masked", "consistency", "unmask"]
+KINDS = ["shares", "masked", "consistency", "unmask"]
 
 
 def run_with(
@@ -80,22 +81,10 @@ def test_a_conflicting_duplicate_excludes_its_sender_alone(
             return genuine(sender, data, 0.0)
         body = wire.decode_body(envelope, wire.KINDS[kind])
         context = federation.clients[sender]._round.context
-        if kind == "keys":
-            other = messages.MaskKey(b"\x09" + bytes(31))
-        elif kind == "masked":
-            other = messages.Masked(bytes(len(body.vector)))
-        else:
-            name, value = next(
-                (field, getattr(body, field))
-                for field in reversed(body.__struct_fields__)
-                if isinstance(getattr(body, field), tuple)
-            )
-            other = type(body)(
-                *(
-                    (bytes(32), *value[1:]) if field == name else getattr(body, field)
-                    for field in body.__struct_fields__
-                )
-            )
+        last = body.__struct_fields__[-1]
+        value = getattr(body, last)
+        changed = bytes(len(value)) if isinstance(value, bytes) else (bytes(32), *value[1:])
+        other = msgspec.structs.replace(body, **{last: changed})
         identity = federation.clients[sender]._identity
         outputs = genuine(sender, data, 0.0)
         conflict = genuine(sender, wire.encode_message(context, sender, other, identity), 0.0)
@@ -106,8 +95,7 @@ def test_a_conflicting_duplicate_excludes_its_sender_alone(
     assert [(event.peer, str(event.error.code)) for event in excluded] == [(2, "conflicting-duplicate")]
     assert result.exact
     # What it sent before stands: its masked vector counts if it was excluded after sending it.
-    early = kind in ("keys", "shares")
-    assert (2 in result.survivors) == (not early)
+    assert (2 in result.survivors) == (kind != "shares")
     assert federation.server.cohort == (0, 1, 3, 4)
     assert federation._now == 0.0  # nobody waited for the excluded client
     monkeypatch.undo()
@@ -149,7 +137,6 @@ def test_a_deal_repeated_after_the_input_gets_the_same_masked_vector() -> None:
     table.seat()
     client = table.clients[ClientId(0)]
     client.receive(record.received("open", 1)[0], 0.0)
-    client.receive(record.received("roster", 1)[0], 0.0)
     deal = record.received("deal", 1)[0]
     assert [type(output) for output in client.receive(deal, 0.0)] == [NeedInput]
     assert [type(output) for output in client.receive(deal, 0.0)] == [NeedInput]
@@ -238,7 +225,7 @@ def test_an_older_message_delivered_again_out_of_order_changes_nothing() -> None
     table = Table(CONFIG)
     table.seat()
     client, messages_so_far = table.clients[ClientId(0)], []
-    for kind in ("open", "roster", "deal", "survivors", "tags"):
+    for kind in ("open", "deal", "survivors", "tags"):
         for older in messages_so_far[:-1]:
             assert client.receive(older, 0.0) == []
         data = record.received(kind, 1)[0]
@@ -258,7 +245,7 @@ def test_a_vector_for_another_round_is_not_taken() -> None:
     table = Table(CONFIG)
     table.seat()
     client = table.clients[ClientId(0)]
-    for kind in ("open", "roster", "deal"):
+    for kind in ("open", "deal"):
         client.receive(record.received(kind, 1)[0], 0.0)
     for number in (0, 2):
         with pytest.raises(SessionOverError):

@@ -19,10 +19,10 @@ KEY = signing_key("wire")
 
 def sample() -> list[bytes]:
     """One real message of every kind that an honest session produces."""
-    config = RoundConfig(clients=4, length=5, clip=1.0, corrupt=1)
+    config = RoundConfig(clients=48, length=5, clip=1.0, corrupt=1, degree=16, minimum_survivors=36)
     with recording() as record:
         federation = Federation(config, seed=1)
-        vectors = vectors_for(config, range(4))
+        vectors = vectors_for(config, range(48))
         federation.round(lambda client, _: vectors[client], model=b"model", drop={2: "masked"})
     found = {}
     for _, data in record.to_clients + record.to_server:
@@ -193,13 +193,19 @@ def test_size_limits_are_exact() -> None:
 
 LIMITED = [
     (messages.Join, (bytes(31),)),
-    (messages.MaskKey, (bytes(33),)),
-    (messages.Roster, ((1 << 32,), (bytes(32),))),
-    (messages.Roster, ((SERVER,), (bytes(32),))),
+    (messages.Join, (bytes(33),)),
+    (messages.Deal, ((1 << 32,), (bytes(80),), (bytes(32),), (bytes(32),))),
+    (messages.Deal, ((SERVER,), (bytes(80),), (bytes(32),), (bytes(32),))),
     (messages.Deal, ((1,), (bytes(79),), (bytes(32),), (bytes(32),))),
-    (messages.Shares, (bytes(32), (bytes(81),), (bytes(32),), (bytes(32),))),
+    (messages.Shares, (bytes(32), (bytes(81),), (bytes(32),), (bytes(32),), b"", b"")),
+    (messages.Shares, (bytes(32), (), (), (), bytes(320_017), b"")),
+    (messages.Shares, (bytes(32), (), (), (), b"", bytes(160_001))),
+    (messages.Consistency, (bytes(31), b"")),
+    (messages.Consistency, (bytes(32), bytes(160_001))),
+    (messages.Certificates, (bytes(160_001),)),
+    (messages.Certified, ((SERVER,), b"")),
     (messages.Answer, ((bytes(31),),)),
-    (messages.Tags, ((1,), (bytes(33),))),
+    (messages.Tags, ((1,), bytes(160_001))),
     (messages.Invitation, ((), bytes(64), b"")),
     (messages.Invitation, ((b"",) * 9, bytes(64), b"")),
     (messages.Survivors, (tuple(range(10_001)),)),
@@ -226,12 +232,12 @@ def test_a_body_is_decoded_as_nothing_but_its_kind() -> None:
 
 
 @given(
-    st.sampled_from(["session", "round", "config_hash", "model_digest", "roster_digest"]),
+    st.sampled_from(["session", "round", "config_hash", "cohort_digest", "model_digest"]),
     st.binary(min_size=16, max_size=16),
 )
 def test_a_signature_binds_every_field_of_the_context(name: str, noise: bytes) -> None:
     context = RoundContext(bytes(16), 3, bytes(32), bytes(32), bytes(32))
-    data = wire.encode_message(context, ClientId(5), messages.MaskKey(bytes(32)), KEY)
+    data = wire.encode_message(context, ClientId(5), messages.Join(bytes(32)), KEY)
     envelope = wire.decode_envelope(data)
     wire.check_signature(envelope, context, KEY.public)
     values = {"session": noise, "round": 4 + noise[0]}
@@ -247,14 +253,14 @@ def test_a_signature_binds_every_field_of_the_context(name: str, noise: bytes) -
     "changes",
     [
         {"sender": 6},
-        {"kind": "join"},
+        {"kind": "unmask"},
         {"body": msgspec.msgpack.encode((b"\1" + bytes(31),))},
         {"signature": bytes(64)},
         {"signature": b""},
     ],
 )
 def test_a_signature_binds_sender_kind_and_body(changes: dict) -> None:
-    data = wire.encode_message(CONTEXT, ClientId(5), messages.MaskKey(bytes(32)), KEY)
+    data = wire.encode_message(CONTEXT, ClientId(5), messages.Join(bytes(32)), KEY)
     envelope = wire.decode_envelope(data)
     wire.check_signature(envelope, CONTEXT, KEY.public)
     with pytest.raises(FaultyPeerError):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import kdf
-from secagg.kdf import Label, derive, digest, encode, extract, mac
+from secagg.kdf import Label, derive, deriver, digest, digester, encode, extract
 from secagg.secret import SecretBytes
 
 KEY = SecretBytes(bytes(range(32)))
@@ -109,10 +109,21 @@ def test_derive_is_hkdf_expand_over_the_encoding() -> None:
     assert derived.reveal() == (first + second)[:48]
 
 
-def test_digest_and_mac_are_over_the_encoding() -> None:
-    assert digest(Label.ROSTER, b"x", 3) == hashlib.sha256(encode("roster", b"x", 3)).digest()
-    expected = hmac.new(KEY.reveal(), encode("roster", b"x", 3), hashlib.sha256).digest()
-    assert mac(KEY, Label.ROSTER, b"x", 3) == expected
+def test_digest_is_over_the_encoding() -> None:
+    assert digest(Label.COHORT, b"x", 3) == hashlib.sha256(encode("cohort", b"x", 3)).digest()
+
+
+@given(
+    st.sampled_from(Label), st.lists(FIELDS, max_size=4), st.lists(FIELDS, max_size=4), st.integers(1, 100)
+)
+def test_what_inputs_share_may_be_encoded_once(label: Label, common: list, rest: list, length: int) -> None:
+    """Wherever a list of fields is cut, and twice in a row: nothing of one input stays for the next."""
+    finish, expand = digester(label, *common), deriver(label, *common, length=length)
+    for _ in range(2):
+        assert finish(*rest) == digest(label, *common, *rest)
+        expected = derive(KEY, label, *common, *rest, length=length).reveal()
+        assert expand(KEY, *rest).reveal() == expected
+        finish(b"another"), expand(KEY, b"another")
 
 
 @pytest.mark.parametrize(

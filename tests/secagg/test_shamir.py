@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import DomainError, ShareError
-from secagg.kdf import Label
 from secagg.prg import expand
 from secagg.secret import SecretBytes
-from secagg.shamir import coefficient_bytes, combine, commitment, split
+from secagg.shamir import coefficient_bytes, combine, split
 from tests.reference import gf65536 as slow
 
 
@@ -140,14 +139,3 @@ def test_impossible_sharings_are_refused(
         split(
             SecretBytes(secret), threshold=threshold, holders=holders, coefficients=SecretBytes(coefficients)
         )
-
-
-def test_commitments_bind_kind_context_and_share() -> None:
-    share = bytes(range(32))
-    seen = {
-        commitment(share, kind=Label.SELF_SHARE, context=b"a"),
-        commitment(share, kind=Label.KEY_SHARE, context=b"a"),
-        commitment(share, kind=Label.SELF_SHARE, context=b"b"),
-        commitment(bytes(32), kind=Label.SELF_SHARE, context=b"a"),
-    }
-    assert len(seen) == 4
