@@ -169,7 +169,7 @@ class _Progress:
     def phase(self, number: int, phase: str) -> None:
         """A phase begins."""
         if self._live and phase:
-            what = "join" if phase == "join" else f"round {number:>3} {phase:<11}"
+            what = "join" if phase == "join" else f"round {number:>3} {phase:<12}"
             self._bar.update(self._task, description=f"{what} {self._last}")
 
     def round(self, row: Any) -> None:

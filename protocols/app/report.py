@@ -67,10 +67,10 @@ _ARMS: Final = (
 )
 _PHASES: Final = {
     "input": "fit the head, clip, add noise",
-    "keys": "fresh masking keys, signed",
     "shares": "secret shares, sealed for each neighbour",
     "masked": "the masked vector",
     "consistency": "everyone confirms one list of survivors",
+    "certificates": "witnesses that counted them tell everyone",
     "unmask": "shares that open the sum, and nothing else",
 }
 _Item = TypeVar("_Item")

@@ -142,7 +142,7 @@ def _phases(outcome: Outcome, meter: Meter) -> list[dict[str, Any]]:
             "upload_bytes": up.get(phase, 0) / per,
             "download_bytes": down.get(phase, 0) / per,
         }
-        for phase in ("input", *PHASES)
+        for phase in ("input", *(phase for phase in PHASES if phase in meter.server_seconds))
     ]
 
 

@@ -20,7 +20,7 @@ THOUSAND = ["--clients", "1000", "--corrupt", "0.1", "--dropout", "0.1"]
 FIVE = ["--clients", "5", "--corrupt", "0.2", "--dropout", "0.2"]
 KEYS = {
     *("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold"),
-    *("minimum_survivors", "sample", "proof", "modulus_bits", "bytes_per_client"),
+    *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
 }
 
 
@@ -59,13 +59,16 @@ def config_of(plan: dict[str, Any], **change: Any) -> RoundConfig:
     return RoundConfig(**{**fields, **change})
 
 
-def uploads(config: RoundConfig, client: int) -> dict[str, int]:
-    """What a client of a real simulated round sends when nobody drops."""
+def uploads(config: RoundConfig, *, witness: bool) -> dict[str, int]:
+    """What the last client that is a witness, or none, sends in a real simulated round without dropouts."""
     meter = Meter()
     federation = Federation(config, seed=1, meter=meter)
     result = federation.round(lambda client, need: need.config.ring.zeros(config.words))
     assert len(result.survivors) == config.clients
-    return {phase: meter.upload_bytes[client, phase] for phase in PHASES}
+    cohort = federation.server._cohort
+    assert cohort is not None
+    client = max(v for v in cohort.seats if (v in cohort.witnesses) == witness)
+    return {phase: sent for phase in PHASES if (sent := meter.upload_bytes[client, phase])}
 
 
 # The numbers
@@ -87,7 +90,9 @@ def test_the_plan_is_that_of_choose(clients: int, corrupt: float, dropout: float
     names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
     assert [plan[name] for name in names] == [getattr(expected, name) for name in names]
     assert plan["minimum_survivors"] == clients - expected.dropped
-    assert plan["sample"] == config_of(plan, length=1).sample
+    needed = config_of(plan, length=1).committee(seated=clients)
+    told = [plan["witnesses"], plan["certificates_needed"]]
+    assert told == ([None, None] if plan["complete"] else [needed.size, needed.quorum])
     for line, bound in zip(plan["proof"], expected.proof, strict=True):
         assert line == {
             "name": bound.name,
@@ -114,10 +119,11 @@ def test_small_cohorts_take_the_complete_graph(clients: int, complete: bool) -> 
     plan = planned(*arguments)
     assert plan["complete"] is complete
     assert (plan["degree"] == clients - 1) is complete
-    assert (plan["sample"] == 0) is complete
+    assert (plan["witnesses"] is None) is complete
+    assert (plan["certificates_needed"] is None) is complete
     shown = secagg_plan(*arguments).stdout
     assert ("complete graph" in shown) is complete
-    assert ("signatures each client samples" in shown) is not complete
+    assert ("witnesses" in shown) is not complete
 
 
 def test_what_cannot_happen_is_null_and_not_infinity() -> None:
@@ -137,8 +143,8 @@ def test_a_round_that_must_keep_more_clients_than_may_stay_says_so() -> None:
         config_of(plan, length=1, minimum_survivors=550)
     shown = secagg_plan(*arguments)
     assert "warning: 551 survivors are needed: 449 clients may drop, not 600" in shown.stderr
-    row = next(line for line in shown.stdout.splitlines() if "signatures" in line)
-    assert "all" in row
+    row = next(line for line in shown.stdout.splitlines() if "witnesses" in line)
+    assert f"{plan['witnesses']}, {plan['certificates_needed']}" in row
 
 
 def test_a_sum_hides_two_honest_clients() -> None:
@@ -166,14 +172,17 @@ def test_bytes_are_those_of_a_real_round(bits: int | None, weight_bound: int | N
     config = config_of(plan, length=300, value_bits=bits or 16, weight_bound=weight_bound)
     assert config.words == 300 + (weight_bound is not None)
     assert plan["modulus_bits"] == config.ring.bits
-    sent = uploads(config, 4)
+    sent = uploads(config, witness=True)
     assert plan["bytes_per_client"] == {**sent, "upload": sum(sent.values())}
 
 
 def test_bytes_are_those_of_a_real_round_on_a_sparse_graph() -> None:
     config = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0)
-    sent = uploads(config, 47)
-    assert planning.upload(config) == {**sent, "upload": sum(sent.values())}
+    sent, more = uploads(config, witness=False), uploads(config, witness=True)
+    planned = planning.upload(config)
+    assert planned == {**sent, "upload": sum(sent.values()), "certificates": more["certificates"]}
+    # A witness tells every witness but itself.
+    assert {**more, "consistency": more["consistency"] + 16} == {**sent, "certificates": more["certificates"]}
 
 
 def test_bytes_of_a_thousand_clients() -> None:
@@ -181,8 +190,9 @@ def test_bytes_of_a_thousand_clients() -> None:
     config = config_of(plan, length=100_000)
     assert plan["modulus_bits"] == config.ring.bits
     sizes = plan["bytes_per_client"]
-    assert list(sizes) == [*PHASES, "upload"]
-    assert sizes["upload"] == sum(sizes[phase] for phase in PHASES)
+    everyone = ["shares", "masked", "consistency", "unmask"]
+    assert list(sizes) == [*everyone, "upload", "certificates"]
+    assert sizes["upload"] == sum(sizes[phase] for phase in everyone)
     assert 0 < sizes["masked"] - config.ring.packed_bytes(100_000) < 256
     shown = secagg_plan(*THOUSAND, "--dimension", "100000").stdout
     for size in sizes.values():

@@ -12,7 +12,7 @@ import pytest
 from protocols.app.report import render
 
 Run = tuple[dict[str, Any], dict[str, Any]]
-PHASES = ("input", "keys", "shares", "masked", "consistency", "unmask")
+PHASES = ("input", "shares", "masked", "consistency", "unmask")
 VOID = {"meta", "br"}
 
 
