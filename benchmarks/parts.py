@@ -6,11 +6,8 @@ import numpy as np
 from timing import median_seconds, say
 
 from dp.clipping import quantize
+from protocols import sizes
 from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext
-from protocols.messages import Answer, Body, Consistency, Masked, MaskKey, Shares
-from protocols.wire import encode_message
-from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, combine, split
 
@@ -58,18 +55,8 @@ def upload(*, clients: int, length: int, value_bits: int) -> dict[str, Any]:
     """
     config = RoundConfig(clients=clients, length=length, clip=1.0, value_bits=value_bits)
     ring, spare = config.ring, config.encoding.spare
-    key = SigningKey.from_seed(SecretBytes(bytes(32)))
-    context = RoundContext(bytes(16), 1, config.hash, bytes(32), bytes(32))
-    digest, record, peers = bytes(32), bytes(80), clients - 1
-    bodies: dict[str, Body] = {
-        "keys": MaskKey(digest),
-        "shares": Shares(digest, (record,) * peers, (digest,) * clients, (digest,) * clients),
-        "masked": Masked(bytes(ring.packed_bytes(length))),
-        "consistency": Consistency(digest, digest, (digest,) * peers),
-        "unmask": Answer((digest,) * clients),
-    }
-    sizes = {name: len(encode_message(context, ClientId(0), body, key)) for name, body in bodies.items()}
-    total = sum(sizes.values())
+    by_kind = sizes.upload(config)
+    total = by_kind.pop("upload")
     without_spare = total - ring.packed_bytes(length) + (length * (ring.bits - spare) + 7) // 8
     return {
         "clients": clients,
@@ -77,7 +64,7 @@ def upload(*, clients: int, length: int, value_bits: int) -> dict[str, Any]:
         "value_bits": value_bits,
         "ring_bits": ring.bits,
         "spare_bits": spare,
-        "bytes": sizes,
+        "bytes": by_kind,
         "total_bytes": total,
         "bits_per_parameter": 8 * total / length,
         "bits_per_parameter_without_spare": 8 * without_spare / length,

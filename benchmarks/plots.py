@@ -12,10 +12,11 @@ def draw(rows: Sequence[dict[str, Any]], growth: dict[str, Sequence[tuple[int, f
     """Write the picture.
 
     Args:
-        rows: The measured rounds.
+        rows: The measured rounds; those on the complete graph are drawn.
         growth: Mask application by k and by d.
         path: The PNG.
     """
+    rows = [row for row in rows if row["degree"] is None]
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)
     by_clients, by_neighbours, by_length, by_dropout = figure.subplots(2, 2).flat

@@ -22,13 +22,14 @@ from protocols.context import ClientId
 from protocols.outputs import NeedInput
 from protocols.simulation import Federation, Meter
 from protocols.wire import encode_message
-from secagg.keys import AgreementKey
 from secagg.masks import apply_masks
+from secagg.parameters import GRINDABLE_SIGMA, choose
 from secagg.ring import Ring, Words
 from secagg.shamir import combine, split
 
-CLIENT_STAGES = ("keys", "shares", "opening", "masked", "consistency", "unmask")
-SERVER_STAGES = ("keys", "shares", "masked", "consistency", "unmask")
+# Of a client's stages, "certificates" is a witness's alone, and witnesses exist on a sparse graph alone.
+CLIENT_STAGES = ("shares", "opening", "masked", "consistency", "certificates", "unmask")
+SERVER_STAGES = ("shares", "masked", "consistency", "certificates", "unmask")
 VALUE_BITS = 16
 
 Account = tuple[str, str]  # who ("client 3" or "server") and stage
@@ -111,12 +112,8 @@ def observed(stages: Stages) -> Iterator[None]:
             for name, value in list(vars(module).items()):
                 if value is function:
                     replace(module, name, timed)
-    for part, owner, method in (
-        ("agreement", AgreementKey, "agree"),
-        ("packing", Ring, "pack"),
-        ("unpacking", Ring, "unpack"),
-    ):
-        replace(owner, method, stages.part(part, vars(owner)[method]))
+    for part, method in (("packing", "pack"), ("unpacking", "unpack")):
+        replace(Ring, method, stages.part(part, vars(Ring)[method]))
     try:
         yield
     finally:
@@ -138,11 +135,11 @@ class Samples:
             *((f"client {v}", CLIENT_STAGES, self.client) for v in survivors),
             ("server", SERVER_STAGES, self.server),
         ]:
-            row = {stage: stages.seconds[who, stage] for stage in names}
+            row = {stage: stages.seconds[who, stage] for stage in names if (who, stage) in stages.seconds}
             for ((owner, stage), part), value in list(stages.parts.items()):
                 if owner == who and stage in names:
                     row[f"{stage}: {part}"] = value
-            row["total"] = sum(row[stage] for stage in names)
+            row["total"] = sum(row[stage] for stage in names if stage in row)
             row["total without packing"] = row["total"] - sum(
                 value for name, value in row.items() if name.endswith(": packing")
             )
@@ -151,16 +148,26 @@ class Samples:
 
 
 def measure(
-    clients: int, lengths: tuple[int, ...], dropouts: tuple[float, ...], *, repeats: int
+    clients: int,
+    lengths: tuple[int, ...],
+    dropouts: tuple[float, ...],
+    *,
+    repeats: int,
+    sparse: bool = False,
 ) -> list[dict[str, Any]]:
     """One session; a round for each length, dropout and repetition.
 
     Clients that drop vanish before their masked vector, the dearest moment for the server.
     """
-    # Three tenths corrupt, so that three tenths may drop: an active server makes the threshold (n + c) / 2.
+    # Complete graph: three tenths corrupt, so that three tenths may drop, since an active server makes the
+    # threshold (n + c) / 2. Sparse graph: one in fifty corrupt, and a tenth may drop.
+    bounds = {"corrupt": 3 * clients // 10}
+    if sparse:
+        p = choose(clients=clients, corrupt=0.02, dropout=0.1, server="active", sigma=GRINDABLE_SIGMA, eta=20)
+        bounds = {"corrupt": p.corrupt, "degree": p.degree, "threshold": p.threshold}
+        bounds["minimum_survivors"] = clients - p.dropped
     configs = [
-        RoundConfig(clients=clients, length=d, clip=1.0, value_bits=VALUE_BITS, corrupt=3 * clients // 10)
-        for d in lengths
+        RoundConfig(clients=clients, length=d, clip=1.0, value_bits=VALUE_BITS, **bounds) for d in lengths
     ]
     stages = Stages()
     say(f"rounds: {clients} clients join")
@@ -215,14 +222,16 @@ def _row(config: RoundConfig, dropped: int, samples: Samples) -> dict[str, Any]:
     )
     n, survivors = config.clients, config.clients - dropped
     mask_bytes = config.words * config.ring.dtype.itemsize
-    client_floor, server_floor = (
-        floor.seconds(n * mask_bytes),
-        floor.seconds(survivors * (1 + dropped) * mask_bytes),
-    )
+    degree = n - 1 if config.degree is None else config.degree
+    # On a sparse graph, as many of a dropped client's neighbours survive as of all clients, about.
+    pairs = dropped * degree * survivors / (n - 1)
+    client_floor = floor.seconds((1 + degree) * mask_bytes)
+    server_floor = floor.seconds((survivors + pairs) * mask_bytes)
     client = {name: statistics.median(values) for name, values in samples.client.items()}
     server = {name: statistics.median(values) for name, values in samples.server.items()}
     return {
         "clients": n,
+        "degree": config.degree,
         "length": config.length,
         "dropout": dropped / n,
         "ring_bits": config.ring.bits,

@@ -4,12 +4,16 @@ import copy
 import math
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
 import pytest
 
-from protocols.app.report import render
+from protocols.app.report import _PHASES, render
+from protocols.app.summary import _phases
+from protocols.config import RoundConfig
+from protocols.simulation import Federation, Meter
 
 Run = tuple[dict[str, Any], dict[str, Any]]
 PHASES = ("input", "shares", "masked", "consistency", "unmask")
@@ -194,6 +198,30 @@ def test_epsilons_are_rounded_up() -> None:
     summary, history = made()
     summary["privacy"]["epsilon_server"] = 1.00001
     assert "1.001" in text_of(render(summary, history))
+
+
+@pytest.mark.parametrize(
+    ("graph", "gone_through"),
+    [
+        ({}, ["shares", "masked", "consistency", "unmask"]),
+        (
+            {"degree": 16, "minimum_survivors": 36},
+            ["shares", "masked", "consistency", "certificates", "unmask"],
+        ),
+    ],
+)
+def test_cost_is_shown_for_the_phases_a_round_goes_through(
+    graph: dict[str, int], gone_through: list[str]
+) -> None:
+    meter = Meter()
+    federation = Federation(
+        RoundConfig(clients=48, corrupt=1, length=2, clip=1.0, **graph), seed=1, meter=meter
+    )
+    federation.round(lambda client, need: need.config.ring.zeros(2))
+    outcome = SimpleNamespace(settings=SimpleNamespace(clients=48), rows=[None])
+    shown = [row["phase"] for row in _phases(outcome, meter)]  # type: ignore[arg-type]
+    assert shown == ["input", *gone_through]
+    assert set(shown) <= set(_PHASES)
 
 
 def test_same_arguments_same_page_whatever_the_user_s_style(page: str) -> None:
