@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from protocols.context import ClientId, RoundContext, model_digest, set_digest
-from protocols.pairwise.schedule import mask_key_pair, pair_mask, roster_digest, self_mask
+from protocols.context import ClientId, RoundContext, model_digest
+from protocols.pairwise.schedule import list_sealing_key, pair_mask, self_mask, sharing_digest, tagger
 from secagg.kdf import Label
 from secagg.masks import Mask, apply_masks
 from secagg.ring import Words
+from secagg.sealing import open_sealed
 from secagg.secret import SecretBytes
 from secagg.shamir import combine
 from tests.protocols.harness import Table, View
@@ -17,22 +18,35 @@ Shares = dict[int, bytes]  # by share index
 
 
 def context_of(table: Table, view: View, *, model: bytes = b"model") -> RoundContext:
-    """The round's context from the roster on, as clients with this model have it."""
-    context = RoundContext(
-        view.context.session, view.context.round, view.context.config_hash, model_digest(model)
+    """The round's context, as clients with this model have it."""
+    public = view.context
+    return RoundContext(
+        public.session, public.round, public.config_hash, table.graph().digest, model_digest(model)
     )
-    cohort = table.clients[table.ids[0]]._session.cohort  # public: the server sent it
-    return context.with_roster(roster_digest(context, cohort, view.mask_keys))
 
 
-def answered_shares(view: View, dealer: ClientId) -> tuple[Shares, Shares]:
-    """All shares of one dealer's two secrets that answers gave away: of b, of sigma."""
-    of_self, of_key = {}, {}
-    sharing = sorted(view.shares)
+def answered_shares(table: Table, view: View, dealer: ClientId) -> tuple[Shares, Shares]:
+    """All shares of one dealer's two secrets that answers gave away: of b, of rho."""
+    of_self, of_list = {}, {}
+    holders = table.graph().all_holders()
     for holder, answer in view.answers.items():
-        share = answer.shares[sharing.index(dealer)]
-        (of_key if dealer in view.dropped[holder] else of_self)[holder + 1] = share
-    return of_self, of_key
+        held = [v for v in holders[holder] if v in view.shares]
+        if dealer in held:
+            found = of_list if dealer in view.dropped[holder] else of_self
+            found[holders[dealer].index(holder) + 1] = answer.shares[held.index(dealer)]
+    return of_self, of_list
+
+
+def corrupt_shares(table: Table, corrupt: Iterable[ClientId], dealer: ClientId) -> tuple[Shares, Shares]:
+    """What corrupt clients hold of a dealer: read while they await the survivor set."""
+    of_self, of_list = {}, {}
+    holders = table.graph().holders(dealer)
+    for holder in corrupt:
+        if holder in holders:
+            held = table.corrupt(holder)._round.held[dealer]
+            of_self[holders.index(holder) + 1] = held.of_self_mask.reveal()
+            of_list[holders.index(holder) + 1] = held.of_list_key.reveal()
+    return of_self, of_list
 
 
 def rebuild(shares: Shares, threshold: int) -> bytes | None:
@@ -43,31 +57,14 @@ def rebuild(shares: Shares, threshold: int) -> bytes | None:
     return combine(chosen, [shares[index] for index in chosen])
 
 
-def sharing_digest(view: View, context: RoundContext) -> bytes:
-    return set_digest(Label.SHARING_SET, context, tuple(sorted(view.shares)))
-
-
 def unmask_one(
-    table: Table, view: View, victim: ClientId, self_seed: bytes, key_seed: bytes, *, model: bytes = b"model"
+    table: Table, view: View, victim: ClientId, self_seed: bytes, root: bytes, *, model: bytes = b"model"
 ) -> Words:
     """x_u from y_u, once both secrets of one client are known."""
     context = context_of(table, view, model=model)
-    sharing = sharing_digest(view, context)
-    masks = [self_mask(SecretBytes(self_seed), victim, context=context, sharing=sharing, config=table.config)]
-    key = mask_key_pair(SecretBytes(key_seed))
-    for peer in view.shares:
-        if peer != victim:
-            masks.append(
-                pair_mask(
-                    key,
-                    victim,
-                    peer,
-                    view.mask_keys[peer],
-                    context=context,
-                    sharing=sharing,
-                    config=table.config,
-                )
-            )
+    sharing = _sharing(table, view, context)
+    own = self_mask(SecretBytes(self_seed), victim, context=context, sharing=sharing, config=table.config)
+    masks = [own, *_pair_masks(table, view, context, victim, root, list(view.shares))]
     vector = view.masked[victim].copy()
     apply_masks(vector, [Mask(m.key, -m.sign) for m in masks], ring=table.config.ring)
     return table.config.ring.reduce(vector)
@@ -78,25 +75,52 @@ def open_sum(
     view: View,
     survivors: Sequence[ClientId],
     self_seeds: Mapping[ClientId, bytes],
-    key_seeds: Mapping[ClientId, bytes],
+    roots: Mapping[ClientId, bytes],
 ) -> Words:
-    """The sum over any set, once b of its members and sigma of everybody else in U2 are known."""
-    context = context_of(table, view)
-    sharing = sharing_digest(view, context)
-    total, ring = table.config.ring.zeros(table.config.length), table.config.ring
+    """The sum over any set, once b of its members and rho of everybody else in U2 are known."""
+    context, config = context_of(table, view), table.config
+    sharing = _sharing(table, view, context)
+    total, ring = config.ring.zeros(config.length), config.ring
     masks = []
     for u in survivors:
         np.add(total, view.masked[u], out=total)
-        own = self_mask(SecretBytes(self_seeds[u]), u, context=context, sharing=sharing, config=table.config)
+        own = self_mask(SecretBytes(self_seeds[u]), u, context=context, sharing=sharing, config=config)
         masks.append(Mask(own.key, -1))
     for v in set(view.shares) - set(survivors):
-        key = mask_key_pair(SecretBytes(key_seeds[v]))
-        masks += [
-            pair_mask(key, v, u, view.mask_keys[u], context=context, sharing=sharing, config=table.config)
-            for u in survivors
-        ]
+        masks += _pair_masks(table, view, context, v, roots[v], survivors)
     apply_masks(total, masks, ring=ring)
     return ring.reduce(total)
+
+
+def _sharing(table: Table, view: View, context: RoundContext) -> bytes:
+    return sharing_digest(context, [v for v in table.ids if v not in view.shares])
+
+
+def _pair_masks(
+    table: Table,
+    view: View,
+    context: RoundContext,
+    dealer: ClientId,
+    root: bytes,
+    peers: Sequence[ClientId],
+) -> list[Mask]:
+    """The dealer's own pair masks with some peers, out of its list."""
+    key = list_sealing_key(SecretBytes(root), context, dealer)
+    seeds = open_sealed(key, view.shares[dealer].seed_list, context=b"")
+    mask = pair_mask(context, dealer, sharing=_sharing(table, view, context), config=table.config)
+    neighbours = [v for v in table.graph().holders(dealer) if v != dealer]
+    return [
+        mask(v, SecretBytes(seeds[32 * place : 32 * place + 32]))
+        for place, v in enumerate(neighbours)
+        if v in peers
+    ]
+
+
+def confirm(table: Table, sender: ClientId, receiver: ClientId, label: Label) -> bytes:
+    """A corrupt client's tag over whatever view its receiver was given by the server."""
+    state = table.corrupt(sender)._round
+    view = table.corrupt(receiver)._round.view  # only its sets are in it, which the server chose
+    return tagger(label, state.context, view)(state.place.tag_keys[receiver].sending)
 
 
 def looks_uniform(words: Words, bits: int) -> bool:
@@ -110,13 +134,3 @@ def looks_uniform(words: Words, bits: int) -> bool:
 def equal_words(a: Words, b: Words) -> float:
     """Fraction of equal words."""
     return float(np.mean(a == b))
-
-
-def corrupt_shares(table: Table, corrupt: Iterable[ClientId], dealer: ClientId) -> tuple[Shares, Shares]:
-    """What corrupt clients hold of a dealer: read while they await the survivor set."""
-    of_self, of_key = {}, {}
-    for holder in corrupt:
-        held = table.corrupt(holder)._round.held[dealer]
-        of_self[holder + 1] = held.of_self_mask.reveal()
-        of_key[holder + 1] = held.of_mask_key.reveal()
-    return of_self, of_key

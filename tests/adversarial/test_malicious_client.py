@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from protocols import ClientId, FaultyPeerError, RoundConfig, ThresholdError, client_session, messages, wire
 from protocols.context import RoundContext
 from protocols.pairwise import client as machine
+from protocols.pairwise.place import Place
 from protocols.simulation import Federation
 from secagg.secret import SecretBytes
 from tests.protocols.harness import vectors_for
@@ -38,49 +40,37 @@ def session(monkeypatch: pytest.MonkeyPatch, kind: str, change: Change) -> Feder
     return federation
 
 
-def less(entries: tuple) -> tuple:
+def less(entries: tuple | bytes) -> tuple | bytes:
     return entries[:-1]
 
 
+def shares(**changes: Callable) -> tuple[str, Change, str]:
+    """A dealing with one field altered."""
+    return (
+        "shares",
+        lambda b, _: replace(b, **{name: change(getattr(b, name)) for name, change in changes.items()}),
+        "shape-mismatch",
+    )
+
+
 CASES = {
-    "another's mask key": ("keys", lambda b, said: said[0], "key-repeated"),
-    "a mask key of low order": ("keys", lambda b, _: messages.MaskKey(bytes(32)), "key-degenerate"),
-    "a record too few": (
-        "shares",
-        lambda b, _: messages.Shares(
-            b.seed_commitment, less(b.records), b.self_commitments, b.key_commitments
-        ),
-        "shape-mismatch",
-    ),
-    "a self commitment too few": (
-        "shares",
-        lambda b, _: messages.Shares(
-            b.seed_commitment, b.records, less(b.self_commitments), b.key_commitments
-        ),
-        "shape-mismatch",
-    ),
-    "a key commitment too few": (
-        "shares",
-        lambda b, _: messages.Shares(
-            b.seed_commitment, b.records, b.self_commitments, less(b.key_commitments)
-        ),
-        "shape-mismatch",
-    ),
+    "a record too few": shares(records=less),
+    "a self commitment too few": shares(self_commitments=less),
+    "a list commitment too few": shares(list_commitments=less),
+    "a byte too few in the seed list": shares(seed_list=less),
+    "a seed too many in the seed list": shares(seed_list=lambda data: data + bytes(32)),
+    "a pair commitment too few": shares(pair_commitments=lambda data: data[16:]),
+    "no pair commitments": shares(pair_commitments=lambda data: b""),
     "a short vector": ("masked", lambda b, _: messages.Masked(b.vector[:-1]), "shape-mismatch"),
     "an empty vector": ("masked", lambda b, _: messages.Masked(b""), "shape-mismatch"),
-    "another sharing set": (
+    "another view": (
         "consistency",
-        lambda b, _: messages.Consistency(bytes(32), b.survivors, b.tags),
-        "survivor-set-mismatch",
-    ),
-    "another survivor set": (
-        "consistency",
-        lambda b, _: messages.Consistency(b.sharing, bytes(32), b.tags),
+        lambda b, _: messages.Consistency(bytes(32), b.tags),
         "survivor-set-mismatch",
     ),
     "a tag too few": (
         "consistency",
-        lambda b, _: messages.Consistency(b.sharing, b.survivors, less(b.tags)),
+        lambda b, _: messages.Consistency(b.view, b.tags[16:]),
         "shape-mismatch",
     ),
     "a share too few": ("unmask", lambda b, _: messages.Answer(less(b.shares)), "shape-mismatch"),
@@ -119,49 +109,56 @@ def inconsistent(federation: Federation, drop: dict[int, str]) -> FaultyPeerErro
 
 def test_a_self_mask_seed_other_than_the_one_committed_to_opens_nothing(monkeypatch) -> None:
     def change(b: messages.Shares, _: dict) -> messages.Shares:
-        return messages.Shares(bytes(32), b.records, b.self_commitments, b.key_commitments)
+        return replace(b, seed_commitment=bytes(32))
 
     error = inconsistent(session(monkeypatch, "shares", change), {})
     assert error.code == "dealer-inconsistent"
 
 
-def test_shares_of_another_mask_key_open_nothing(monkeypatch) -> None:
-    """The dealer shares a seed that is not its mask key's, then falls silent, so that it is rebuilt."""
-    original = machine.AwaitRoster._deal
+def dealing(change: Callable) -> Callable:
+    """The product's dealing, with other arguments or rows at the bad client."""
+    original = machine._deal
 
-    def deal(self: machine.AwaitRoster, context: RoundContext, self_seed: SecretBytes) -> list[bytes]:
-        if self.place.me == BAD:
-            object.__setattr__(self, "mask_seed", SecretBytes(bytes(32)))
-        return original(self, context, self_seed)
+    def deal(place: Place, *arguments: object) -> list[bytes]:
+        return change(original, place, *arguments) if place.me == BAD else original(place, *arguments)
 
-    monkeypatch.setattr(machine.AwaitRoster, "_deal", deal)
+    return deal
+
+
+def test_shares_of_another_list_key_open_nothing(monkeypatch) -> None:
+    """The dealer shares a key that does not open its list, then falls silent, so that it is rebuilt."""
+
+    def change(original, place, context, seed, self_seed, root):
+        return original(place, context, seed, self_seed, SecretBytes(bytes(32)))
+
+    monkeypatch.setattr(machine, "_deal", dealing(change))
     error = inconsistent(Federation(CONFIG, seed=1), {BAD: "masked"})
     assert error.code == "dealer-inconsistent"
 
 
 def test_shares_of_no_polynomial_open_nothing(monkeypatch) -> None:
     """Every share matches its commitment, but they do not lie on one polynomial."""
-    original = machine.AwaitRoster._deal
 
-    def deal(self: machine.AwaitRoster, context: RoundContext, self_seed: SecretBytes) -> list[bytes]:
-        rows = original(self, context, self_seed)
-        return [rows[0], bytes(64), *rows[2:]] if self.place.me == BAD else rows
+    def change(original, *arguments):
+        rows = original(*arguments)
+        return [rows[0], bytes(64), *rows[2:]]
 
-    monkeypatch.setattr(machine.AwaitRoster, "_deal", deal)
+    monkeypatch.setattr(machine, "_deal", dealing(change))
     assert inconsistent(Federation(CONFIG, seed=1), {}).code == "dealer-inconsistent"
 
 
 def test_a_share_that_does_not_match_its_commitment_is_refused_before_masking(monkeypatch) -> None:
-    original, commit = machine.AwaitRoster.accept, machine.share_commitments
+    original, commit = machine.open_round, machine.share_commitments
 
-    def accept(self: machine.AwaitRoster, message: messages.Roster):
-        if self.place.me != BAD:
-            return original(self, message)
+    def open_round(place: Place, context: RoundContext, **secrets: object):
+        if place.me != BAD:
+            return original(place, context, **secrets)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(machine, "share_commitments", lambda dealing, shares: commit(dealing, bytes(64)))
-            return original(self, message)
+            always = [lambda _, of=of: of(bytes(32)) for of in commit(context)]
+            patch.setattr(machine, "share_commitments", lambda _: always)
+            return original(place, context, **secrets)
 
-    monkeypatch.setattr(machine.AwaitRoster, "accept", accept)
+    monkeypatch.setattr(machine, "open_round", open_round)
     federation = Federation(CONFIG, seed=1)
     asked: list[int] = []
     with pytest.raises(ThresholdError):

@@ -10,13 +10,14 @@ import pytest
 
 from protocols import ClientId, RoundConfig, client_session, wire
 from protocols.context import RoundContext
-from protocols.messages import Deal, Roster
+from protocols.messages import Cohort, Deal, Member
 from protocols.pairwise import client as machine
 from protocols.pairwise import schedule
-from protocols.pairwise.place import HeldShares
+from protocols.pairwise.schedule import PairKeys
 from secagg.keys import AgreementKey
 from secagg.masks import apply_masks
-from tests.adversarial.attacks import answered_shares, looks_uniform, open_sum, rebuild
+from secagg.secret import SecretBytes
+from tests.adversarial.attacks import answered_shares, context_of, looks_uniform, open_sum, rebuild
 from tests.protocols.harness import Lies, Table, secret, vectors_for
 
 CONFIG = RoundConfig(clients=5, length=64, clip=1.0, value_bits=12)
@@ -47,7 +48,7 @@ def test_invented_peers_are_refused() -> None:
     client = table.clients[VICTIM]
     assert client.over
     assert client._session.error.code == "peer-key-signature-invalid"
-    assert VICTIM not in table.view.mask_keys
+    assert VICTIM not in table.view.shares
     assert [wire.decode_envelope(data).kind for data in table.seen if sender(data) == VICTIM] == [
         "join",
         "client-abort",
@@ -64,59 +65,36 @@ def test_teeth_without_identities_the_victim_sums_with_inventions(monkeypatch: p
     table, truth = sybil_round()
     assert len(table.view.answers) == 5
     # It opens the sum over the victim's vector and its own zeros.
-    seeds = {v: rebuild(answered_shares(table.view, v)[0], CONFIG.threshold) for v in table.ids}
+    seeds = {v: rebuild(answered_shares(table, table.view, v)[0], CONFIG.threshold) for v in table.ids}
     assert np.array_equal(open_sum(table, table.view, table.ids, seeds, {}), CONFIG.ring.reduce(truth))
 
 
-# Mask keys are not signed one by one: the roster's digest stands for them.
+# The server's own channel key in a peer's place.
+
+
+def with_key(cohort: Cohort, client: ClientId, key: bytes) -> Cohort:
+    """The cohort with one channel key replaced, its signature left as it was."""
+    return Cohort(tuple(Member(m.id, key, m.signature) if m.id == client else m for m in cohort.members))
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_substituted_mask_key_stops_the_victim_before_it_masks(peer: ClientId) -> None:
-    table = seated()
+def test_a_substituted_channel_key_stops_the_victim_before_it_deals(peer: ClientId) -> None:
+    table = Table(CONFIG)
     fake = AgreementKey.from_seed(secret("fake", peer)).public
-
-    def roster(v: ClientId, honest: Roster) -> Roster:
-        keys = list(honest.mask_keys)
-        keys[honest.ids.index(peer)] = fake
-        return Roster(honest.ids, tuple(keys)) if v == VICTIM else honest
-
-    view = table.round(vectors_for(CONFIG, range(5)), Lies(roster=roster))
-    # Nobody who shares a record with the other roster can open it.
-    assert set(view.codes.values()) == {"sealed-share-does-not-open"}
-    assert VICTIM in view.codes
-    assert view.masked == {}
+    table.seat(lambda v, honest: with_key(honest, peer, fake) if v == VICTIM else honest)
+    error = table.clients[VICTIM]._session.error
+    assert (str(error.code), error.suspects) == ("peer-key-signature-invalid", (peer,))
+    view = table.round(vectors_for(CONFIG, range(5)))
+    assert VICTIM not in view.shares
+    assert len(view.answers) == 4
 
 
-def test_a_roster_that_alters_the_client_s_own_key_is_refused() -> None:
-    table = seated()
+def test_a_cohort_that_alters_the_client_s_own_key_is_refused() -> None:
+    table = Table(CONFIG)
     fake = AgreementKey.from_seed(secret("fake")).public
-
-    def roster(v: ClientId, honest: Roster) -> Roster:
-        return Roster(honest.ids, (fake, *honest.mask_keys[1:]))
-
-    view = table.round(vectors_for(CONFIG, range(5)), Lies(roster=roster))
-    assert view.codes == {VICTIM: "roster-self-missing-or-altered"}
-    assert VICTIM not in view.shares
-
-
-ROSTERS = {
-    "a repeated key": lambda r: Roster(r.ids, (*r.mask_keys[:4], r.mask_keys[3])),
-    "an unordered list": lambda r: Roster((0, 2, 1, 3, 4), r.mask_keys),
-    "a repeated id": lambda r: Roster((0, 1, 1, 3, 4), r.mask_keys),
-    "a stranger": lambda r: Roster((*r.ids[:4], 99), r.mask_keys),
-    "a key too few": lambda r: Roster(r.ids, r.mask_keys[:4]),
-    "fewer than m": lambda r: Roster(r.ids[:3], r.mask_keys[:3]),
-}
-
-
-@pytest.mark.parametrize("change", ROSTERS.values(), ids=ROSTERS)
-def test_rosters_that_are_refused(change) -> None:
-    view = seated().round(
-        vectors_for(CONFIG, range(5)), Lies(roster=lambda v, r: change(r) if v == VICTIM else r)
-    )
-    assert view.codes[VICTIM] == "roster-invalid"
-    assert VICTIM not in view.shares
+    table.seat(lambda v, honest: with_key(honest, VICTIM, fake) if v == VICTIM else honest)
+    assert table.clients[VICTIM]._session.error.code == "roster-self-missing-or-altered"
+    assert VICTIM not in table.round(vectors_for(CONFIG, range(5))).shares
 
 
 # Records and commitments change places.
@@ -128,7 +106,7 @@ def swapped(entries: tuple, i: int, j: int) -> tuple:
     return tuple(changed)
 
 
-@pytest.mark.parametrize("field", ["records", "self_commitments", "key_commitments"])
+@pytest.mark.parametrize("field", ["records", "self_commitments", "list_commitments"])
 def test_no_two_dealers_entries_can_change_places(field: str) -> None:
     for i, j in permutations(range(4), 2):
         if i > j:
@@ -145,6 +123,22 @@ def test_no_two_dealers_entries_can_change_places(field: str) -> None:
         assert VICTIM not in view.masked
 
 
+LISTS = ("records", "self_commitments", "list_commitments")
+
+
+def others(v: int) -> list[int]:
+    """Whose entries a deal to this client holds, in order."""
+    return [x for x in range(5) if x != v]
+
+
+def replaced(deal: Deal, place: int, entries: dict[str, bytes]) -> Deal:
+    """A deal with other entries in one place."""
+    lists = {name: list(getattr(deal, name)) for name in LISTS}
+    for name, entry in entries.items():
+        lists[name][place] = entry
+    return Deal(deal.missing, **{name: tuple(entries) for name, entries in lists.items()})
+
+
 def test_a_whole_entry_meant_for_another_receiver_is_refused() -> None:
     """All 20 (dealer, receiver) records, each delivered to each other receiver with its commitments."""
     for receiver, other in permutations(range(5), 2):
@@ -155,20 +149,9 @@ def test_a_whole_entry_meant_for_another_receiver_is_refused() -> None:
                 return honest
             # What the other was dealt, moved to this receiver's places; its own dealing takes the gap.
             theirs = table.deal(table.current, ClientId(o))
-            dealer = next(x for x in honest.senders if x not in (r, o))
-            mine, his = (
-                [x for x in honest.senders if x != r].index(dealer),
-                [x for x in theirs.senders if x != o].index(dealer),
-            )
-            replaced = {
-                name: (
-                    *getattr(honest, name)[:mine],
-                    getattr(theirs, name)[his],
-                    *getattr(honest, name)[mine + 1 :],
-                )
-                for name in ("records", "self_commitments", "key_commitments")
-            }
-            return Deal(honest.senders, **replaced)
+            dealer = next(x for x in range(5) if x not in (r, o))
+            mine, his = others(r).index(dealer), others(o).index(dealer)
+            return replaced(honest, mine, {name: getattr(theirs, name)[his] for name in LISTS})
 
         original = table.ask
 
@@ -182,26 +165,28 @@ def test_a_whole_entry_meant_for_another_receiver_is_refused() -> None:
 
 
 def test_no_bit_of_a_deal_can_change() -> None:
-    for field in ("records", "self_commitments", "key_commitments"):
+    for field in LISTS:
         for bit in (0, 77, 255):
 
             def deal(v: ClientId, honest: Deal, field: str = field, bit: int = bit) -> Deal:
-                entries = list(getattr(honest, field))
-                first = bytearray(entries[0])
-                first[bit // 8] ^= 1 << bit % 8
-                fields = {name: getattr(honest, name) for name in honest.__struct_fields__}
-                return Deal(**{**fields, field: (bytes(first), *entries[1:])}) if v == VICTIM else honest
+                entry = bytearray(getattr(honest, field)[0])
+                entry[bit // 8] ^= 1 << bit % 8
+                return replaced(honest, 0, {field: bytes(entry)}) if v == VICTIM else honest
 
             view = seated().round(vectors_for(CONFIG, range(5)), Lies(deal=deal))
             assert view.codes == {VICTIM: "sealed-share-does-not-open"}
 
 
 DEALS = {
-    "without the receiver": lambda d: Deal(d.senders[1:], d.records, d.self_commitments, d.key_commitments),
-    "below m": lambda d: Deal(d.senders[:3], d.records[:2], d.self_commitments[:2], d.key_commitments[:2]),
-    "misaligned": lambda d: Deal(d.senders, d.records[:3], d.self_commitments, d.key_commitments),
-    "unordered": lambda d: Deal((0, 2, 1, 3, 4), d.records, d.self_commitments, d.key_commitments),
-    "a stranger": lambda d: Deal((0, 1, 2, 3, 99), d.records, d.self_commitments, d.key_commitments),
+    "without the receiver": lambda d: Deal((0,), d.records, d.self_commitments, d.list_commitments),
+    "below m": lambda d: Deal((1, 2), d.records[2:], d.self_commitments[2:], d.list_commitments[2:]),
+    "a record too few": lambda d: Deal((), d.records[:3], d.self_commitments, d.list_commitments),
+    "a self commitment too few": lambda d: Deal((), d.records, d.self_commitments[:3], d.list_commitments),
+    "a list commitment too few": lambda d: Deal((), d.records, d.self_commitments, d.list_commitments[:3]),
+    "a dealer who is missing": lambda d: Deal((1,), d.records, d.self_commitments, d.list_commitments),
+    "unordered": lambda d: Deal((2, 1), d.records[2:], d.self_commitments[2:], d.list_commitments[2:]),
+    "repeated": lambda d: Deal((1, 1), d.records[1:], d.self_commitments[1:], d.list_commitments[1:]),
+    "a stranger": lambda d: Deal((99,), d.records, d.self_commitments, d.list_commitments),
 }
 
 
@@ -217,14 +202,13 @@ def test_deals_that_are_refused(change) -> None:
 # Reflection: the victim's own record for a peer comes back as that peer's.
 
 
-def reflection() -> tuple[bool, set[bytes]]:
-    """Returns whether the victim took its own dealing back, and its shares that its answer then holds.
+def reflection() -> tuple[bool, bool]:
+    """Returns whether the victim masked, and whether it then gave away a share of its own seed list key.
 
-    The peer is said to have dropped, so the answer holds "the peer's" share of a mask key seed: the
-    victim's own, at the peer's index, beside the victim's own share of its self mask seed.
+    The peer is said to have dropped, so the answer holds "the peer's" share of a seed list key: the victim's
+    own, at the peer's index, beside the victim's own share of its self mask seed.
     """
     table, peer = seated(), PEERS[0]
-    captured = {}
     original_ask = table.ask
 
     def ask(view, into, told, kind):
@@ -235,58 +219,43 @@ def reflection() -> tuple[bool, set[bytes]]:
         if v != VICTIM:
             return honest
         own = table.current.shares[VICTIM]
-        at = sorted(table.current.shares).index(peer)
-        captured["commitment"] = own.key_commitments[at]
-        place = [x for x in honest.senders if x != v].index(peer)
         entries = {
-            "records": own.records[at - 1],  # its records skip itself
-            "self_commitments": own.self_commitments[at],
-            "key_commitments": own.key_commitments[at],
+            "records": own.records[peer - 1],  # its records skip itself
+            "self_commitments": own.self_commitments[peer],
+            "list_commitments": own.list_commitments[peer],
         }
-        return Deal(
-            honest.senders,
-            **{
-                name: (*getattr(honest, name)[:place], entry, *getattr(honest, name)[place + 1 :])
-                for name, entry in entries.items()
-            },
-        )
+        return replaced(honest, others(v).index(peer), entries)
 
     table.ask = ask
     view = table.round(
         vectors_for(CONFIG, range(5)), Lies(deal=deal, dropped=lambda v: (peer,) if v != peer else ())
     )
     answer = view.answers.get(VICTIM)
-    return VICTIM in view.masked, set(answer.shares) if answer else set()
+    _, commit_list = schedule.share_commitments(context_of(table, view))
+    dealt = view.shares[VICTIM].list_commitments[peer]
+    return VICTIM in view.masked, answer is not None and commit_list(answer.shares[peer]) == dealt
 
 
 def test_a_reflected_record_is_refused() -> None:
-    accepted, shares = reflection()
-    assert not accepted
-    assert shares == set()
+    assert reflection() == (False, False)
 
 
-def test_teeth_undirected_dealings_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: a dealing names no direction (checks removed: sender and receiver in its context).
+def test_teeth_undirected_records_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a pair seals both ways under one key (checks removed: direction in the record's key).
 
-    The victim then gives away a share of its own mask key seed beside its own self mask share.
+    The victim then gives away a share of its own seed list key beside its own self mask share.
     """
-    original, dealt = schedule.dealing_context, {}
+    original = machine.pair_keys
 
-    def undirected(context: RoundContext, dealer: ClientId, holder: ClientId) -> bytes:
-        return original(context, min(dealer, holder), max(dealer, holder))
+    def undirected(context: RoundContext, me: ClientId):
+        def keys(peer: ClientId, channel: SecretBytes) -> PairKeys:
+            block = original(context, min(me, peer))(max(me, peer), channel)
+            return PairKeys(block.sealing, block.sealing, block.seed)
 
-    original_held = machine.held_shares
+        return keys
 
-    def held(shares: bytes) -> HeldShares:
-        dealt.setdefault(shares, len(dealt))
-        return original_held(shares)
-
-    monkeypatch.setattr(machine, "dealing_context", undirected)
-    monkeypatch.setattr(machine, "held_shares", held)
-    accepted, shares = reflection()
-    assert accepted
-    own_dealing = {row[32:] for row in dealt} & shares
-    assert own_dealing
+    monkeypatch.setattr(machine, "pair_keys", undirected)
+    assert reflection() == (True, True)
 
 
 # Model inconsistency (Pasquini et al. 2022): the victim trains on another model than everybody else.
@@ -311,7 +280,7 @@ def test_teeth_without_the_model_in_the_context_the_attack_works(monkeypatch: py
     monkeypatch.setattr("tests.adversarial.attacks.model_digest", lambda model: b"")
     table, view, vectors = two_models()
     assert len(view.answers) == 5
-    seeds = {v: rebuild(answered_shares(view, v)[0], CONFIG.threshold) for v in table.ids}
+    seeds = {v: rebuild(answered_shares(table, view, v)[0], CONFIG.threshold) for v in table.ids}
     total = CONFIG.ring.zeros(CONFIG.length)
     for vector in vectors.values():
         total += vector
@@ -324,26 +293,14 @@ def masked_under_two_models(*, bound: bool) -> np.ndarray:
     The schedule alone, so that the masks are looked at by themselves: everything else that binds the model is
     out of the way.
     """
-    keys = {v: schedule.mask_key_pair(secret("mask", v)) for v in range(5)}
     config = RoundConfig(clients=5, length=4000, clip=1.0)
     total = config.ring.zeros(4000)
     for u in range(5):
         model = b"\1" * 32 if u == 0 and bound else bytes(32)
-        context = RoundContext(bytes(16), 1, config.hash, model, bytes(32))
-        masks = [
-            schedule.pair_mask(
-                keys[u],
-                ClientId(u),
-                ClientId(v),
-                keys[v].public,
-                context=context,
-                sharing=bytes(32),
-                config=config,
-            )
-            for v in range(5)
-            if v != u
-        ]
-        apply_masks(total, masks, ring=config.ring)
+        context = RoundContext(bytes(16), 1, config.hash, bytes(32), model)
+        mask = schedule.pair_mask(context, ClientId(u), sharing=bytes(32), config=config)
+        seeds = {v: secret("pair", min(u, v), max(u, v)) for v in others(u)}
+        apply_masks(total, [mask(ClientId(v), seed) for v, seed in seeds.items()], ring=config.ring)
     return config.ring.reduce(total)
 
 

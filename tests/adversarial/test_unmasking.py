@@ -5,20 +5,24 @@ that lacks the check, where it must recover what it is after. Bonawitz et al. 20
 """
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from protocols import ClientId, RoundConfig, config, messages, policy, wire
+from protocols import ClientId, RoundConfig, client_session, config, messages, policy, wire
 from protocols.client_session import ClientSession
 from protocols.context import SERVER
 from protocols.messages import Answer, Consistency, Survivors, Tags
 from protocols.outputs import Send
+from protocols.pairwise import agreement
 from protocols.pairwise import client as machine
-from protocols.pairwise import schedule
+from protocols.pairwise.schedule import TagKeys
+from secagg.kdf import Label
 from secagg.secret import SecretBytes
 from tests.adversarial.attacks import (
     answered_shares,
+    confirm,
     corrupt_shares,
     equal_words,
     open_sum,
@@ -52,16 +56,16 @@ class Twice:
         self.table, self.vectors = seated(FIVE), vectors_for(FIVE, range(5))
         self.view = self.table.round(self.vectors)
         assert len(self.view.answers) == 5
-        second = View(self.view.context, self.view.mask_keys, self.view.shares, self.view.masked)
+        second = View(self.view.context, self.view.shares)
         others = {v: x for v, x in self.view.masked.items() if v != VICTIM}
         second.masked = others
         self.second = second
         self.table.finish(second, Lies(dropped=lambda v: (VICTIM,)))
 
     def recovered(self) -> np.ndarray | None:
-        self_shares, _ = answered_shares(self.view, VICTIM)
-        _, key_shares = answered_shares(self.second, VICTIM)
-        seeds = rebuild(self_shares, FIVE.threshold), rebuild(key_shares, FIVE.threshold)
+        self_shares, _ = answered_shares(self.table, self.view, VICTIM)
+        _, list_shares = answered_shares(self.table, self.second, VICTIM)
+        seeds = rebuild(self_shares, FIVE.threshold), rebuild(list_shares, FIVE.threshold)
         if None in seeds:
             return None
         return unmask_one(self.table, self.view, VICTIM, *seeds)
@@ -138,44 +142,32 @@ def split_view(config_: RoundConfig, corrupt: tuple[ClientId, ...], believers: t
     Corrupt clients confirm whatever a receiver was told and hand over both shares they hold.
     """
     table, vectors = seated(config_), vectors_for(config_, range(config_.clients))
-    channels, held = {}, {}
+    held = {}
 
     def dropped(v: ClientId) -> tuple[ClientId, ...]:
         return () if v in believers or v == VICTIM else (VICTIM,)
 
     def forge(sender: ClientId, receiver: ClientId) -> bytes | None:
-        if sender not in corrupt:
-            return None
-        state = table.corrupt(receiver)._round  # only its sets are read, which the server chose
-        return schedule.consistency_tag(
-            channels[sender][receiver], context_of_client(table, sender), sender, receiver, sets=state.sets
-        ).reveal()
+        return confirm(table, sender, receiver, Label.CONSISTENCY) if sender in corrupt else None
 
     original = table.finish
 
     def finish(view: View, lies: Lies) -> None:
-        for v in corrupt:
-            state = table.corrupt(v)._round
-            channels[v], held[v] = state.tag_keys, True
         held["shares"] = corrupt_shares(table, corrupt, VICTIM)
         original(view, lies)
 
     table.finish = finish
     view = table.round(vectors, Lies(dropped=dropped, forged_tags=forge))
-    self_shares, key_shares = answered_shares(view, VICTIM)
-    of_self, of_key = held["shares"]
+    self_shares, list_shares = answered_shares(table, view, VICTIM)
+    of_self, of_list = held["shares"]
     for v in corrupt:
         self_shares.pop(v + 1, None)
-        key_shares.pop(v + 1, None)
+        list_shares.pop(v + 1, None)
     t = config_.threshold
-    seeds = rebuild(self_shares | of_self, t), rebuild(key_shares | of_key, t)
+    seeds = rebuild(self_shares | of_self, t), rebuild(list_shares | of_list, t)
     if None in seeds:
         return None, vectors[VICTIM]
     return unmask_one(table, view, VICTIM, *seeds), vectors[VICTIM]
-
-
-def context_of_client(table: Table, client: ClientId):
-    return table.corrupt(client)._round.context
 
 
 def every_split(n: int, c: int):
@@ -231,12 +223,12 @@ def small_sum(forged=honest) -> tuple[View, np.ndarray | None, list[int]]:
     table, vectors = seated(SIX), vectors_for(SIX, range(6))
     lies = Lies(dropped=lambda v: TOLD[v], forged_tags=lambda s, r: forged(table, s, r))
     view = table.round(vectors, lies)
-    self_seeds = {u: rebuild(answered_shares(view, u)[0], SIX.threshold) for u in VICTIMS}
-    key_seeds = {v: rebuild(answered_shares(view, v)[1], SIX.threshold) for v in OUTSIDERS}
+    self_seeds = {u: rebuild(answered_shares(table, view, u)[0], SIX.threshold) for u in VICTIMS}
+    roots = {v: rebuild(answered_shares(table, view, v)[1], SIX.threshold) for v in OUTSIDERS}
     exact = exact_sum(SIX, vectors, VICTIMS)
-    if None in [*self_seeds.values(), *key_seeds.values()]:
+    if None in [*self_seeds.values(), *roots.values()]:
         return view, None, exact
-    words = open_sum(table, view, VICTIMS, self_seeds, key_seeds)
+    words = open_sum(table, view, VICTIMS, self_seeds, roots)
     return view, SIX.ring.centre(words), exact
 
 
@@ -250,8 +242,8 @@ def test_a_sum_below_the_minimum_is_never_opened() -> None:
 
 def test_teeth_without_tags_three_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: any tag matches (checks removed: the comparison of consistency tags)."""
-    monkeypatch.setattr(SecretBytes, "matches", lambda self, other: True)
-    _, opened, exact = small_sum(lambda table, sender, receiver: bytes(32))
+    monkeypatch.setattr(agreement, "hmac", SimpleNamespace(compare_digest=lambda mine, theirs: True))
+    _, opened, exact = small_sum(lambda table, sender, receiver: bytes(16))
     assert opened.tolist() == exact
 
 
@@ -266,7 +258,8 @@ def reflected(table: Table, sender: ClientId, receiver: ClientId) -> bytes:
         if kind_of(data) == "consistency" and wire.decode_envelope(data).sender == receiver
     )
     theirs = [v for v in range(6) if v not in TOLD[receiver] and v != receiver]
-    return body_of(own, Consistency).tags[theirs.index(sender)]
+    at = 16 * theirs.index(sender)
+    return body_of(own, Consistency).tags[at : at + 16]
 
 
 def test_reflected_tags_are_no_quorum() -> None:
@@ -277,26 +270,33 @@ def test_reflected_tags_are_no_quorum() -> None:
 
 
 def test_teeth_undirected_tags_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: a tag does not say which way it goes (checks removed: direction in the tag's input)."""
-    original = schedule.consistency_tag
+    """Mutant: a pair has one tag key for both ways (checks removed: direction in the tag's key)."""
+    original = client_session.tag_keys
 
-    def undirected(key, context, sender, receiver, *, sets):
-        return original(key, context, min(sender, receiver), max(sender, receiver), sets=sets)
+    def undirected(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
+        key = original(agreed, min(me, peer), max(me, peer)).sending
+        return TagKeys(key, key)
 
-    monkeypatch.setattr(machine, "consistency_tag", undirected)
+    monkeypatch.setattr(client_session, "tag_keys", undirected)
     _, opened, exact = small_sum(reflected)
     assert opened.tolist() == exact
+
+
+def all_but(v: ClientId) -> tuple[ClientId, ...]:
+    """Those whose tags a client of `SIX` may be sent."""
+    return tuple(w for w in ids(*range(6)) if w != v)
 
 
 @pytest.mark.parametrize(
     "tags",
     [
-        lambda v, tags: Tags((), ()),
-        lambda v, tags: Tags(tags.senders[:2], tags.tags[:2]),  # two others and oneself: three of four
-        lambda v, tags: Tags(tags.senders, tuple(bytes(32) for _ in tags.tags)),
-        lambda v, tags: Tags(tags.senders, tags.tags[1:] + tags.tags[:1]),
+        lambda v, tags: Tags(all_but(v), b""),
+        lambda v, tags: Tags(all_but(v)[2:], tags.tags[:32]),  # two others and oneself: three of four
+        lambda v, tags: Tags((), bytes(80)),
+        lambda v, tags: Tags((), tags.tags[16:] + tags.tags[:16]),
+        lambda v, tags: Tags((), tags.tags[:16] * 5),
     ],
-    ids=["none", "too few", "zero", "permuted"],
+    ids=["none", "too few", "zero", "permuted", "one five times"],
 )
 def test_fewer_than_a_quorum_of_true_tags_opens_nothing(tags) -> None:
     view = seated(SIX).round(vectors_for(SIX, range(6)), Lies(tags=tags))
@@ -307,13 +307,14 @@ def test_fewer_than_a_quorum_of_true_tags_opens_nothing(tags) -> None:
 @pytest.mark.parametrize(
     "tags",
     [
-        lambda v, tags: Tags(tags.senders + tags.senders[-1:], tags.tags + tags.tags[-1:]),
-        lambda v, tags: Tags(tags.senders[:1] * 5, tags.tags[:1] * 5),
-        lambda v, tags: Tags(tags.senders, tags.tags[:-1]),
-        lambda v, tags: Tags(tuple(sorted((*tags.senders[1:], v))), tags.tags),  # itself among them
-        lambda v, tags: Tags((*tags.senders[:-1], ClientId(99)), tags.tags),
+        lambda v, tags: Tags(all_but(v)[:1] * 2, tags.tags[16:]),
+        lambda v, tags: Tags((*all_but(v)[1:2], *all_but(v)[:1]), tags.tags[32:]),
+        lambda v, tags: Tags((), tags.tags[:-1]),
+        lambda v, tags: Tags((), tags.tags[:-16]),
+        lambda v, tags: Tags((), tags.tags + tags.tags[:16]),
+        lambda v, tags: Tags((ClientId(99),), tags.tags),
     ],
-    ids=["repeated", "one five times", "misaligned", "itself", "a stranger"],
+    ids=["repeated", "unordered", "a byte short", "a tag short", "a tag more", "a stranger"],
 )
 def test_malformed_quorums_are_refused(tags) -> None:
     view = seated(SIX).round(vectors_for(SIX, range(6)), Lies(tags=tags))
@@ -324,7 +325,7 @@ def test_malformed_quorums_are_refused(tags) -> None:
 def test_exactly_a_quorum_opens() -> None:
     """Control: t agreeing clients, oneself among them, are enough."""
     view = seated(SIX).round(
-        vectors_for(SIX, range(6)), Lies(tags=lambda v, tags: Tags(tags.senders[:3], tags.tags[:3]))
+        vectors_for(SIX, range(6)), Lies(tags=lambda v, tags: Tags(all_but(v)[3:], tags.tags[:48]))
     )
     assert len(view.answers) == 6
 
@@ -348,7 +349,7 @@ def test_nothing_but_an_abort_leaves_after_an_error() -> None:
     assert client.over
     assert client._round is None
     before = len(table.seen)
-    for message in (Survivors(()), Tags((), ()), messages.RoundOpen(b"")):
+    for message in (Survivors(()), Tags((), b""), messages.RoundOpen(b"")):
         assert table.say(VICTIM, table.next_context(), message) == []
     assert len(table.seen) == before
 
@@ -369,7 +370,7 @@ def test_an_answer_holds_one_share_per_dealer_and_no_more() -> None:
         assert isinstance(answer, Answer)
         for dealer, share in zip(sorted(view.shares), answer.shares, strict=True):
             held = shares[holder][dealer]
-            right, wrong = held.of_self_mask, held.of_mask_key
+            right, wrong = held.of_self_mask, held.of_list_key
             if dealer == 5:
                 right, wrong = wrong, right
             assert share == right.reveal() != wrong.reveal()

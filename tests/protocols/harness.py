@@ -311,10 +311,10 @@ class Table:
         found = {}
         u3 = [v for v in view.shares if v not in view.dropped[receiver]]
         for v in u3:
-            forged = lies.forged_tags(v, receiver)
-            told = self.told(view, v) if v in view.consistency else []
             if v == receiver:
                 continue
+            forged = lies.forged_tags(v, receiver)
+            told = self.told(view, v) if v in view.consistency else []
             if forged is not None:
                 found[v] = forged
             elif receiver in told:
