@@ -14,13 +14,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from protocols.context import ClientId, RoundContext, set_digest
+from protocols.cohort import Cohort, Seat
+from protocols.context import ClientId, RoundContext
 from protocols.pairwise import client as machine
 from protocols.pairwise.place import Place
-from protocols.pairwise.schedule import mask_key_pair
+from protocols.pairwise.schedule import pair_mask, self_mask, sharing_digest
 from secagg import masks as product_masks
-from secagg.kdf import Label
-from secagg.keys import AgreementKey
 from secagg.ring import Ring, Words
 from secagg.secret import SecretBytes
 from tests.protocols.harness import secret
@@ -84,18 +83,21 @@ class Enumeration:
         return np.sort(code)
 
 
-def input_state(me: ClientId, keys: dict[ClientId, AgreementKey]) -> machine.AwaitInput:
+def pair_seed(one: int, other: int) -> SecretBytes:
+    """What both ends of a pair hold."""
+    return secret("pair", min(one, other), max(one, other))
+
+
+def input_state(me: ClientId) -> machine.AwaitInput:
     """A client of the product that awaits its input."""
+    cohort = Cohort(dict.fromkeys(CLIENTS, Seat(b"", b"")), bytes(32), None, CLIENTS)
     return machine.AwaitInput(
-        place=Place(me, None, CLIENTS, TinyConfig(), None),  # type: ignore[arg-type]
+        place=Place(me, cohort, CLIENTS, {}, TinyConfig()),  # type: ignore[arg-type]
         context=CONTEXT,
-        tag_keys={},
-        roster={v: key.public for v, key in keys.items()},
         sharing=CLIENTS,
         self_seed=secret("self", me),
-        mask_key=keys[me],
+        seeds={v: pair_seed(me, v) for v in CLIENTS if v != me},
         held=dict.fromkeys(CLIENTS),  # type: ignore[arg-type]
-        sampler=secret("sampler", me),
     )
 
 
@@ -104,8 +106,7 @@ def enumeration(monkeypatch: pytest.MonkeyPatch) -> Enumeration:
     """The product's masking code with an enumerated keystream."""
     table = Table()
     monkeypatch.setattr(product_masks, "keystream", table)
-    keys = {v: mask_key_pair(secret("mask key", v)) for v in CLIENTS}
-    states = {v: input_state(v, keys) for v in CLIENTS}
+    states = {v: input_state(v) for v in CLIENTS}
     ring, cache = RING, dict[tuple[int, int], Row]()
 
     def submit(client: int, value: int) -> Row:
@@ -118,28 +119,19 @@ def enumeration(monkeypatch: pytest.MonkeyPatch) -> Enumeration:
     for v in CLIENTS:
         submit(v, 0)
     assert len(table.rows) == 6  # three self masks, three pairs: both ends of a pair derive one key
-    sharing = set_digest(Label.SHARING_SET, CONTEXT, CLIENTS)
+    sharing = sharing_digest(CONTEXT, ())
 
     def row(mask: product_masks.Mask) -> Row:
         return table.rows[mask.key.reveal()].astype(np.int64) % MODULUS
 
     config = TinyConfig()
     selves = tuple(
-        row(machine.self_mask(secret("self", v), v, context=CONTEXT, sharing=sharing, config=config))  # type: ignore[arg-type]
+        row(self_mask(secret("self", v), v, context=CONTEXT, sharing=sharing, config=config))  # type: ignore[arg-type]
         for v in CLIENTS
     )
     pairs = {}
     for u, v in ((0, 1), (0, 2), (1, 2)):
-        a, b = ClientId(u), ClientId(v)
-        mask = machine.pair_mask(
-            keys[a],
-            a,
-            b,
-            keys[b].public,
-            context=CONTEXT,
-            sharing=sharing,
-            config=config,  # type: ignore[arg-type]
-        )
+        mask = pair_mask(CONTEXT, ClientId(u), sharing=sharing, config=config)(ClientId(v), pair_seed(u, v))  # type: ignore[arg-type]
         assert mask.sign == -1
         pairs[u, v] = row(mask)
     return Enumeration(submit, selves, pairs)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Forward secrecy within a session: what a client holds after a round opens nothing older.
 
 The attacker takes every byte string reachable from a client's object after round r, and everything the server
-ever saw. It then tries every 32-byte string as a seed, channel or private key, runs the ratchet forwards from
-it, and tests each candidate against the sealed shares and the mask keys of earlier rounds.
+ever saw. It then tries every 32-byte string as a seed, channel or other key, runs the ratchet forwards from
+it, and tests each candidate against the sealed shares and the seed lists of earlier rounds.
 """
 
 import gc
@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocols import RoundConfig, client_session
 from protocols.context import ClientId, RoundContext
-from protocols.messages import MaskKey, Shares
-from protocols.pairwise.schedule import dealing_context, mask_key_pair, roster_digest, sealing_key
+from protocols.messages import Shares
+from protocols.pairwise.schedule import list_sealing_key, pair_commitment, pair_keys
 from protocols.simulation import Federation
 from secagg.errors import SealError
 from secagg.kdf import Label, derive
@@ -66,54 +66,66 @@ def candidates(client: object, record: Recording) -> set[bytes]:
 
 
 def run(rounds: int, drop: dict[int, str]) -> tuple[Federation, Recording, dict[int, RoundContext]]:
-    """A session and the public context of each round after its roster."""
+    """A session and the context of each round."""
     with recording() as record:
         federation = Federation(CONFIG, seed=3)
         contexts = {}
         for number in range(1, rounds + 1):
             vectors = vectors_for(CONFIG, range(4), salt=number)
             federation.round(lambda client, _, v=vectors: v[client], model=b"m", drop=drop)
-            context = RoundContext(
-                federation.server._base.session, number, CONFIG.hash, client_session.model_digest(b"m")
+            contexts[number] = RoundContext(
+                federation.server._base.session,
+                number,
+                CONFIG.hash,
+                federation.server._cohort.digest,
+                client_session.model_digest(b"m"),
             )
-            keys = {v: body_of(d, MaskKey).mask_key for v, d in sorted(record.sent("keys", number).items())}
-            cohort = federation.clients[ClientId(0)]._session.cohort
-            contexts[number] = context.with_roster(roster_digest(context, cohort, keys))
     return federation, record, contexts
 
 
 def broken(
     federation: Federation, record: Recording, contexts: dict[int, RoundContext], me: int
 ) -> set[tuple[str, int]]:
-    """What falls: ("record", round) for a sealed share to the client, ("mask", round) for a mask key."""
+    """What falls of a client's: ("record", round) for a share sealed to it, ("list", round) for its seeds."""
     fallen = set()
-    keys = candidates(federation.clients[ClientId(me)], record)
+    keys = [SecretBytes(key) for key in candidates(federation.clients[ClientId(me)], record)]
     for number, context in contexts.items():
-        roster = sorted(record.sent("shares", number))
-        at = roster.index(me)
-        for dealer in roster:
+        dealings = {v: body_of(data, Shares) for v, data in sorted(record.sent("shares", number).items())}
+        keys_of, at = pair_keys(context, ClientId(me)), sorted(dealings).index(me)
+        for dealer, dealt in dealings.items():
             if dealer == me:
                 continue
-            dealt = body_of(record.sent("shares", number)[dealer], Shares)
-            sealed = dealt.records[at - (dealer < me)]
-            commitments = (dealt.self_commitments[at], dealt.key_commitments[at])
-            dealing = dealing_context(context, ClientId(dealer), ClientId(me))
+            commitments = dealt.self_commitments[at] + dealt.list_commitments[at]
+            record_ = dealt.records[at - (dealer < me)]
             for key in keys:
-                for guess in (SecretBytes(key), sealing_key(SecretBytes(key), dealing)):
-                    try:
-                        open_sealed(guess, sealed, context=b"".join(commitments))
-                    except SealError:
-                        continue
+                guesses = (key, keys_of(ClientId(dealer), key).opening)
+                if any(opens(guess, record_, commitments) for guess in guesses):
                     fallen.add(("record", number))
-        public = body_of(record.sent("keys", number)[me], MaskKey).mask_key
-        opened = replace(context, roster_digest=b"")
         for key in keys:
-            sigma = derive(SecretBytes(key), Label.MASK_KEY_SEED, opened.prefix)
-            guesses = (mask_key_pair(SecretBytes(key)), mask_key_pair(sigma))
-            raw = X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
-            if public in (raw, *(guess.public for guess in guesses)):
-                fallen.add(("mask", number))
+            root = derive(key, Label.LIST_KEY, context.prefix)
+            guesses = (key, *(list_sealing_key(k, context, ClientId(me)) for k in (key, root)))
+            if any(opens(guess, dealings[me].seed_list, b"") for guess in guesses):
+                fallen.add(("list", number))
+            seeds = (key, *(keys_of(ClientId(v), key).seed for v in dealings if v != me))
+            if any(is_listed(seed, dealings[me]) for seed in seeds):
+                fallen.add(("list", number))
     return fallen
+
+
+def opens(key: SecretBytes, sealed: bytes, context: bytes) -> bool:
+    """Whether this key opens that record."""
+    try:
+        open_sealed(key, sealed, context=context)
+    except SealError:
+        return False
+    return True
+
+
+def is_listed(seed: SecretBytes, dealt: Shares) -> bool:
+    """Whether a dealing commits to this seed of a pair."""
+    commitments = dealt.pair_commitments
+    places = range(0, len(commitments), 16)
+    return pair_commitment(seed.reveal()) in [commitments[place : place + 16] for place in places]
 
 
 @pytest.mark.parametrize("drop", [{}, {1: "unmask"}])
@@ -128,13 +140,13 @@ def test_without_a_ratchet_everything_older_falls(monkeypatch: pytest.MonkeyPatc
     )
     federation, record, contexts = run(ROUNDS, {})
     fallen = broken(federation, record, contexts, me=0)
-    assert fallen == {(what, number) for what in ("record", "mask") for number in contexts}
+    assert fallen == {(what, number) for what in ("record", "list") for number in contexts}
 
 
 def test_the_search_finds_the_keys_of_a_round_in_progress() -> None:
     """Control: a client that fell silent before it masked still holds its round's channels and seeds."""
     federation, record, contexts = run(1, {3: "masked"})
-    assert broken(federation, record, contexts, me=3) == {("record", 1), ("mask", 1)}
+    assert broken(federation, record, contexts, me=3) == {("record", 1), ("list", 1)}
     # The next round takes both away.
     with recording() as later:
         vectors = vectors_for(CONFIG, range(4), salt=9)
@@ -162,6 +174,6 @@ def test_a_silent_round_is_given_up_and_its_secrets_with_it() -> None:
     client = federation.clients[ClientId(3)]
     patience = client._policy.patience_seconds
     client.tick(patience - 1)
-    assert broken(federation, record, contexts, me=3) == {("record", 1), ("mask", 1)}
+    assert broken(federation, record, contexts, me=3) == {("record", 1), ("list", 1)}
     client.tick(patience + federation._now + 1)
     assert broken(federation, record, contexts, me=3) == set()

@@ -11,7 +11,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PHASES = ("keys", "shares", "masked", "consistency", "unmask")
+KEYS, SHARES, MASKED, CONSISTENCY, UNMASK = PHASES = (
+    "AdvertiseKeys",
+    "ShareKeys",
+    "MaskedInputCollection",
+    "ConsistencyCheck",
+    "Unmasking",
+)
 PRIME = (1 << 521) - 1  # for the key agreement and the sharing; a toy group, an honest field
 GENERATOR = 3
 
@@ -36,35 +42,35 @@ Vectors = Mapping[int, Sequence[int]]
 
 
 def expected(vectors: Vectors, drop: Mapping[int, str], *, threshold: int, minimum: int) -> Outcome:
-    """The sum of everyone who still answered "masked", or the first phase with too few answers."""
+    """The sum of everyone whose masked input was collected, or the first phase with too few answers."""
     for phase in PHASES:
         answered = _answering(vectors, drop, phase)
-        if len(answered) < (threshold if phase in ("consistency", "unmask") else minimum):
+        if len(answered) < (threshold if phase in (CONSISTENCY, UNMASK) else minimum):
             return Abort(phase)
-    survivors = _answering(vectors, drop, "masked")
+    survivors = _answering(vectors, drop, MASKED)
     total = tuple(sum(column) for column in zip(*(vectors[u] for u in survivors), strict=True))
     return Opened(tuple(survivors), total)
 
 
 def run(vectors: Vectors, drop: Mapping[int, str], *, threshold: int, minimum: int, modulus: int) -> Outcome:
     """Every round of the paper with real masks and shares; the total is centred modulo `modulus`."""
-    u1 = _answering(vectors, drop, "keys")
+    u1 = _answering(vectors, drop, KEYS)
     if len(u1) < minimum:
-        return Abort("keys")
+        return Abort(KEYS)
     secret_keys = {u: _secret("s", u) for u in u1}
     public_keys = {u: pow(GENERATOR, secret_keys[u], PRIME) for u in u1}
 
-    u2 = _answering(vectors, drop, "shares")
+    u2 = _answering(vectors, drop, SHARES)
     if len(u2) < minimum:
-        return Abort("shares")
+        return Abort(SHARES)
     seeds = {u: _secret("b", u) for u in u2}
     seed_shares = {u: _share(seeds[u], threshold, u1, f"b{u}") for u in u2}
     key_shares = {u: _share(secret_keys[u], threshold, u1, f"s{u}") for u in u2}
 
     length = len(next(iter(vectors.values())))
-    u3 = _answering(vectors, drop, "masked")
+    u3 = _answering(vectors, drop, MASKED)
     if len(u3) < minimum:
-        return Abort("masked")
+        return Abort(MASKED)
     masked = {}
     for u in u3:
         # y_u = x_u + PRG(b_u) + sum_{v<u} PRG(s_uv) - sum_{v>u} PRG(s_uv)
@@ -75,12 +81,12 @@ def run(vectors: Vectors, drop: Mapping[int, str], *, threshold: int, minimum: i
                 y = _add(y, _prg(pair, length, modulus), 1 if v < u else -1, modulus)
         masked[u] = y
 
-    u4 = _answering(vectors, drop, "consistency")
+    u4 = _answering(vectors, drop, CONSISTENCY)
     if len(u4) < threshold:
-        return Abort("consistency")
-    u5 = _answering(vectors, drop, "unmask")
+        return Abort(CONSISTENCY)
+    u5 = _answering(vectors, drop, UNMASK)
     if len(u5) < threshold:
-        return Abort("unmask")
+        return Abort(UNMASK)
     z = [0] * length
     for u in u3:
         z = _add(z, masked[u], 1, modulus)
