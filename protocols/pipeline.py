@@ -67,7 +67,8 @@ def prepare(
     Raises:
         InputError: If the update or a segment has another shape or dtype, or holds NaN or infinity; if a
             segment is missing or unknown; if the weight is out of range. A driver then submits zeros of
-            the right shape, prepared here: nobody sees which client it was.
+            the right shape, of weight 0 where there are weights, prepared here: nobody sees which client
+            it was.
     """
     words = config.encoding.encode(quantized(update, config=config, weight=weight, segments=segments))
     ring = config.ring
@@ -84,8 +85,8 @@ def quantized(
 ) -> NDArray[np.int64]:
     """The whole vector in grid units, int64 (config.words,), without noise.
 
-    Each segment's L2 norm is at most weight times its clip in exact integers, so the vector's is at most
-    `config.layout.l2_bound`.
+    Each segment's L2 norm is at most its clip, times the weight where it is weighted, in exact integers; so
+    the vector's is at most `config.layout.l2_bound`.
 
     Raises:
         InputError: As `prepare` does.
