@@ -19,8 +19,9 @@ from timing import cpu, say
 
 from protocols.config import RoundConfig
 from protocols.context import ClientId
+from protocols.meter import Meter
 from protocols.outputs import NeedInput
-from protocols.simulation import Federation, Meter
+from protocols.simulation import Federation
 from protocols.wire import encode_message
 from secagg.masks import apply_masks
 from secagg.parameters import GRINDABLE_SIGMA, choose

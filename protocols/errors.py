@@ -59,6 +59,7 @@ class ProtocolError(Exception):
     """The outside world broke the protocol, or fell below its thresholds.
 
     Attributes:
+        message: What happened, without code and phase.
         code: From the closed registry.
         phase: The phase in which it was seen, or an empty string.
         suspects: Client ids that the evidence points at, possibly empty.
@@ -66,6 +67,7 @@ class ProtocolError(Exception):
 
     def __init__(self, code: Code, message: str, *, phase: str = "", suspects: Sequence[int] = ()) -> None:
         super().__init__(f"{message} [{code}{f', phase {phase}' if phase else ''}]")
+        self.message = message
         self.code = code
         self.phase = phase
         self.suspects = tuple(suspects)
@@ -113,3 +115,7 @@ class InputError(LocalError, ValueError):
 
 class SessionOverError(LocalError, RuntimeError):
     """A session that has ended, or a call its state does not allow."""
+
+
+class WorkerError(LocalError, RuntimeError):
+    """A worker process of a simulation ended before it was told to."""

@@ -5,32 +5,31 @@ from a seed, which is why it is a simulation: real sessions come from `open_clie
 """
 
 import secrets
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final, Literal, TypeVar, overload
 
 import numpy as np
 
-from secagg.kdf import Label, derive
-from secagg.keys import SigningKey
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
-from .client_session import ClientSession
 from .config import RoundConfig
 from .context import MAX_CLIENT_ID, ClientId
 from .enrolment import enrol
 from .errors import ConfigError, InputError, SessionOverError
+from .meter import Meter
 from .outputs import Aborted, Excluded, Finished, NeedInput, Opening, Output, Persist, Refused, Send
 from .pipeline import Segments, Update, as_seed, prepare, quantized, reveal
 from .policy import ClientPolicy
 from .result import RoundResult
 from .server_session import ServerSession
+from .simulated import LocalClients, client_sessions, secret, signing_key
 from .task import sign_task
 from .transcript import Transcript
+from .workers import Workers
 
 # "keys", as the papers call the first of their phases, is another word for never answering at all: this
 # protocol sends no key in a round. Only witnesses on a sparse graph are asked for certificates.
@@ -42,35 +41,6 @@ SegmentsOf = Mapping[int, Segments]
 T = TypeVar("T")
 
 _EXPIRES: Final = 1 << 40
-
-
-@dataclass(slots=True)
-class Meter:
-    """Seconds and bytes by client and phase.
-
-    Args:
-        clock: Seconds; a clock that stands still measures nothing.
-    """
-
-    clock: Callable[[], float] = lambda: 0.0
-    client_seconds: defaultdict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
-    server_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    upload_bytes: defaultdict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
-    download_bytes: defaultdict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
-
-    @contextmanager
-    def client(self, client: int, phase: str) -> Iterator[None]:
-        """Count what happens inside as a client's work."""
-        begin = self.clock()
-        yield
-        self.client_seconds[client, phase] += self.clock() - begin
-
-    @contextmanager
-    def server(self, phase: str) -> Iterator[None]:
-        """Count what happens inside as the server's work."""
-        begin = self.clock()
-        yield
-        self.server_seconds[phase] += self.clock() - begin
 
 
 Contribute = Callable[[ClientId, NeedInput], Words]
@@ -88,9 +58,11 @@ class Federation:
         commit: Called with the record of each sum about to be opened, before it is.
         meter: Where cost is counted.
         on_phase: Told the round's number and each phase as it begins.
+        processes: With more than one, clients live in so many worker processes and `clients` is empty; no
+            result depends on it. `close` or a `with` block ends them.
 
     Raises:
-        ConfigError: If the ids are not `clients` many.
+        ConfigError: If the ids are not `clients` many, or the meter's clock cannot be read elsewhere.
         PolicyRefusedError: If the policy refuses the task.
     """
 
@@ -104,7 +76,10 @@ class Federation:
         commit: Callable[[Opening], None] | None = None,
         meter: Meter | None = None,
         on_phase: Callable[[int, str], None] = lambda number, phase: None,
+        processes: int = 1,
     ) -> None:
+        if processes < 1:
+            raise ConfigError(f"a simulation runs in at least one process, not {processes}")
         self.seed = secrets.randbits(63) if seed is None else seed
         self.transcript = Transcript() if transcript is None else transcript
         self._root, self._commit, self._config = as_seed(self.seed), commit, configs[0]
@@ -116,29 +91,34 @@ class Federation:
             )
         if not all(isinstance(i, int) and 0 <= i <= MAX_CLIENT_ID for i in chosen):
             raise ConfigError(f"a client's id is an integer from 0 to {MAX_CLIENT_ID}")
-        members = [ClientId(i) for i in chosen]
-        authority, operator = self._key("authority"), self._key("operator")
-        keys = {v: self._key("identity", v) for v in members}
+        self._members = [ClientId(i) for i in chosen]
+        root = self._root
+        authority, operator = signing_key(root, "authority"), signing_key(root, "operator")
+        identities = {v: signing_key(root, "identity", v).public for v in self._members}
         policy = _implied(configs) if policy is None else policy
         policy = replace(policy, authority=authority.public, operator=operator.public)
-        self.clients = {
-            v: ClientSession(me=v, identity=keys[v], policy=policy, entropy=self._secret("entropy", v))
-            for v in members
-        }
         self._now = 0.0
         self.server = ServerSession(
             task=sign_task(operator, *configs),
-            enrolment=enrol(
-                authority, {v: key.public for v, key in keys.items()}, serial=1, expires=_EXPIRES
-            ),
-            session=self._secret("session").reveal()[:16],
+            enrolment=enrol(authority, identities, serial=1, expires=_EXPIRES),
+            session=secret(root, "session").reveal()[:16],
             now=self._now,
             recorder=self.transcript,
         )
+        self.clients = client_sessions(root, self._members if processes == 1 else (), policy)
+        self._crowd = (
+            LocalClients(self.clients, self._meter)
+            if processes == 1
+            else Workers(processes, seed=self.seed, ids=self._members, policy=policy, meter=self._meter)
+        )
         self._on_phase, self._rounds, self._drop = on_phase, 0, dict[int, Phase]()
-        self._contribute: Contribute | None = None
+        self._input = _outside_a_round
         self._events: list[Excluded | Refused] = []
-        self._run(self.server.invite())
+        try:
+            self._run(self.server.invite())
+        except BaseException:
+            self.close()
+            raise
 
     def round(
         self,
@@ -162,16 +142,17 @@ class Federation:
         """
         config = self._config if config is None else config
         self._drop = dict(drop or {})
-        bad = [c for c, phase in self._drop.items() if c not in self.clients or phase not in PHASES]
+        bad = [c for c, phase in self._drop.items() if c not in self._members or phase not in PHASES]
         if bad:
             raise InputError(f"drop maps clients of the session to one of {', '.join(PHASES)}: see {bad[:5]}")
         submitted: dict[ClientId, Words] = {}
 
-        def keep(client: ClientId, need: NeedInput) -> Words:
-            submitted[client] = contribute(client, need)
+        def keep(client: ClientId, number: int) -> Words:
+            with self._meter.client(client, "input"):
+                submitted[client] = contribute(client, NeedInput(number, config, model))
             return submitted[client]
 
-        self._contribute, self._events, self._rounds = keep, [], self._rounds + 1
+        self._input, self._events, self._rounds = keep, [], self._rounds + 1
         finished = self._run(self.server.open_round(now=self._now, model=model, config=config))
         if finished is None:
             raise SessionOverError("the round ended without a result")
@@ -194,7 +175,17 @@ class Federation:
 
     def noise_seed(self, client: int, round_number: int) -> SecretBytes:
         """A simulated client's seed for the noise of one round."""
-        return self._secret("noise", client, round_number)
+        return secret(self._root, "noise", client, round_number)
+
+    def close(self) -> None:
+        """End the worker processes, if there are any; the federation is of no use afterwards."""
+        self._crowd.close()
+
+    def __enter__(self) -> "Federation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _run(self, outputs: list[Output]) -> Finished | None:
         """Carry messages until the server rests; when it waits in vain, its deadline passes."""
@@ -211,9 +202,12 @@ class Federation:
                     queue.extend(self.server.tick(self._now))
                 continue
             match queue.popleft():
-                case Send(to, data):
-                    for client in to:
-                        queue.extend(self._deliver(client, data))
+                case Send() as send:
+                    sends = [send]
+                    while queue and isinstance(following := queue[0], Send):
+                        sends.append(following)
+                        queue.popleft()
+                    queue.extend(self._carry(sends))
                 case Persist(record) if self._commit is not None:
                     self._commit(record)
                 case Excluded() | Refused() as event:
@@ -224,17 +218,16 @@ class Federation:
                     pass
         return finished
 
-    def _deliver(self, client: ClientId, data: bytes) -> list[Output]:
-        """One message to one client, and everything the server does with what comes back."""
+    def _carry(self, sends: Sequence[Send]) -> list[Output]:
+        """Messages to clients, and everything the server does with what comes back."""
         phase = self.server.phase or "join"
-        if client in self._drop and phase in PHASES[PHASES.index(self._drop[client]) :]:
-            return []
-        self._meter.download_bytes[client, phase] += len(data)
-        with self._meter.client(client, phase):
-            replies = self.clients[client].receive(data, self._now)
+        letters = [(v, send.data) for send in sends for v in send.to if not self._silent(v, phase)]
+        for client, data in letters:
+            self._meter.download_bytes[client, phase] += len(data)
         results: list[Output] = []
-        for reply in replies:
-            for output in self._answer(client, phase, reply) if isinstance(reply, NeedInput) else [reply]:
+        answers = self._crowd.deliver(letters, phase=phase, now=self._now, contribute=self._input)
+        for client, outputs in answers:
+            for output in outputs:
                 if isinstance(output, Send):
                     self._meter.upload_bytes[client, phase] += len(output.data)
                     with self._meter.server(phase):
@@ -243,19 +236,8 @@ class Federation:
                     raise output.error
         return results
 
-    def _answer(self, client: ClientId, phase: str, need: NeedInput) -> list[Output]:
-        if self._contribute is None:
-            raise SessionOverError("an input is asked for outside a round")
-        with self._meter.client(client, "input"):
-            vector = self._contribute(client, need)
-        with self._meter.client(client, phase):
-            return self.clients[client].submit(vector, self._now, round=need.round)
-
-    def _secret(self, *purpose: str | int) -> SecretBytes:
-        return derive(self._root, Label.SIMULATION, *purpose)
-
-    def _key(self, *purpose: str | int) -> SigningKey:
-        return SigningKey.from_seed(self._secret(*purpose))
+    def _silent(self, client: ClientId, phase: str) -> bool:
+        return client in self._drop and phase in PHASES[PHASES.index(self._drop[client]) :]
 
 
 @overload
@@ -368,6 +350,10 @@ def _check_inputs(
             quantized(update, config=config, weight=weights[client], segments=segments.get(client))
         except InputError as error:
             raise InputError(f"client {client}, round {number}: {error}") from error
+
+
+def _outside_a_round(client: ClientId, number: int) -> Words:
+    raise SessionOverError(f"client {client} asks for an input outside a round")
 
 
 def _implied(configs: Sequence[RoundConfig]) -> ClientPolicy:

@@ -19,8 +19,8 @@ from personalization.vector import unflatten
 from protocols.errors import ConfigError
 from protocols.learning.federated import Outcome, RoundRow, plan, train
 from protocols.learning.scenarios import Settings
+from protocols.meter import Meter
 from protocols.plan import SessionPlan
-from protocols.simulation import Meter
 from protocols.transcript import Transcript
 
 from .summary import history, summarize, versions

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from dp.accounting import NamedEpsilons
 from protocols.learning.federated import Outcome
-from protocols.simulation import PHASES, Meter
+from protocols.meter import Meter
+from protocols.simulation import PHASES
 
 PACKAGES: Final = (
     "secagg-toolkit",

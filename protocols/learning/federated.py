@@ -29,10 +29,11 @@ from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import ConfigError, InputError
 from protocols.evaluation import prepare_metrics, release_metrics
+from protocols.meter import Meter
 from protocols.outputs import NeedInput, Opening
 from protocols.pipeline import as_seed, plain_sum, prepare
 from protocols.plan import SessionPlan, Wish, plan_session, release_of
-from protocols.simulation import PHASES, Drop, Federation, Meter, Phase
+from protocols.simulation import PHASES, Drop, Federation, Phase
 from protocols.transcript import Transcript
 from secagg.kdf import Label, derive
 from secagg.prg import uniform_words

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from protocols import ConfigError, RoundConfig
 from protocols.app import cli, planning
-from protocols.simulation import PHASES, Federation, Meter
+from protocols.meter import Meter
+from protocols.simulation import PHASES, Federation
 from secagg.parameters import GRINDABLE_SIGMA, choose, verify
 
 THOUSAND = ["--clients", "1000", "--corrupt", "0.1", "--dropout", "0.1"]

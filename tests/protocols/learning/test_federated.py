@@ -17,9 +17,10 @@ from protocols.client_session import ClientSession
 from protocols.errors import ConfigError
 from protocols.learning import federated
 from protocols.learning.scenarios import Settings, load
+from protocols.meter import Meter
 from protocols.outputs import Send
 from protocols.server_session import ServerSession
-from protocols.simulation import PHASES, Meter
+from protocols.simulation import PHASES
 from protocols.transcript import Transcript
 
 SMALL = load("digits", ["clients=12", "rounds=2"])
