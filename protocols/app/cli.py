@@ -74,6 +74,10 @@ def run_command(
             "-c", metavar="KEY=VALUE", help="Change a setting; what depends on it is planned again."
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Worker processes for the clients; changes no result, only speed."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show what would run, as TOML, and stop.")
@@ -96,7 +100,12 @@ def run_command(
         _warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
         with _leaving_partial() as claimed, _progress(settings.rounds + 1) as progress:
             summary = run.run(
-                settings, out, on_claim=claimed.append, on_phase=progress.phase, on_round=progress.round
+                settings,
+                out,
+                processes=processes,
+                on_claim=claimed.append,
+                on_phase=progress.phase,
+                on_round=progress.round,
             )
         with _printing(f"the run is complete in {summary['directory']}"):
             if as_json:

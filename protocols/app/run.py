@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
@@ -24,6 +24,9 @@ from protocols.plan import SessionPlan
 from protocols.transcript import Transcript
 
 from .summary import history, summarize, versions
+
+# With fewer, a round takes about as long as workers take to start.
+_MANY_CLIENTS: Final = 100
 
 
 def config_text(settings: Settings) -> str:
@@ -53,6 +56,7 @@ def run(
     settings: Settings,
     directory: Path | None,
     *,
+    processes: int | None = None,
     on_claim: Callable[[Path], None] = lambda directory: None,
     on_phase: Callable[[int, str], None] = lambda number, phase: None,
     on_round: Callable[[RoundRow], None] = lambda row: None,
@@ -63,6 +67,8 @@ def run(
         settings: The scenario.
         directory: Must not exist, nor its `.partial`; nothing is ever overwritten. None takes
             runs/<scenario>-<next number>.
+        processes: In how many worker processes clients live; no result depends on it. None takes two where
+            there are as many cores and clients enough to gain by it.
         on_claim: Told the directory once it is this run's.
         on_phase: Told the round's number and each phase.
         on_round: Told each round's row.
@@ -88,6 +94,7 @@ def run(
                 ledger=ledger,
                 transcript=transcript,
                 meter=meter,
+                processes=_fitting(settings.clients) if processes is None else processes,
                 on_phase=on_phase,
                 on_round=on_round,
             )
@@ -102,6 +109,10 @@ def run(
         )
     partial.rename(directory)
     return {**summary, "directory": str(directory)}
+
+
+def _fitting(clients: int) -> int:
+    return min(2, os.cpu_count() or 1) if clients >= _MANY_CLIENTS else 1
 
 
 def _claim(directory: Path) -> tuple[Path, Path]:

@@ -175,6 +175,7 @@ def train(
     ledger: Ledger,
     transcript: Transcript,
     meter: Meter,
+    processes: int = 1,
     on_phase: Callable[[int, str], None] = lambda number, phase: None,
     on_round: Callable[[RoundRow], None] = lambda row: None,
 ) -> Outcome:
@@ -185,6 +186,7 @@ def train(
         ledger: Every release is committed here before its sum is opened.
         transcript: Where the session's evidence goes.
         meter: Where cost is counted.
+        processes: In how many the clients live; no result depends on it.
         on_phase: Told the round's number and each phase as it begins.
         on_round: Told each round's row as it ends.
 
@@ -196,39 +198,21 @@ def train(
     planned = plan(settings)
     outcome = Outcome(settings, planned)
     task = digits(clients=settings.clients, seed=settings.seed)
-    commit = _committer(ledger, planned)
-    session = Federation(
+    arms = _Arms(settings, task, planned)
+    with Federation(
         planned.training,
         planned.evaluation,
         seed=settings.seed,
         transcript=transcript,
-        commit=commit,
+        commit=_committer(ledger, planned),
         meter=meter,
         on_phase=on_phase,
-    )
-    arms = _Arms(settings, task, planned)
-    for number in range(1, settings.rounds + 1):
-        drop = dropouts(settings, number)
-        result = session.round(
-            lambda client, need: _contribute(arms.secure, client, need, session),
-            drop=drop,
-            model=arms.secure.model,
-        )
-        arms.advance(number, result.mean, result.survivors)
-        unusable, arms.secure.unusable = arms.secure.unusable, 0
-        row = RoundRow(
-            number,
-            "training",
-            len(result.survivors),
-            len(drop),
-            result.exact,
-            _spent(ledger, settings),
-            arms.truth(),
-            unusable,
-        )
-        outcome.rows.append(row)
-        on_round(row)
-    _evaluate(outcome, arms, session, ledger, on_round)
+        processes=processes,
+    ) as session:
+        for number in range(1, settings.rounds + 1):
+            outcome.rows.append(_train_round(number, arms, session, ledger))
+            on_round(outcome.rows[-1])
+        _evaluate(outcome, arms, session, ledger, on_round)
     return outcome
 
 
@@ -292,6 +276,25 @@ class _Arms:
                 for (shared, head), client in zip(models, self._task.clients, strict=True)
             ]
         )
+
+
+def _train_round(number: int, arms: _Arms, session: Federation, ledger: Ledger) -> RoundRow:
+    arm, drop = arms.secure, dropouts(arms.secure.settings, number)
+    result = session.round(
+        lambda client, need: _contribute(arm, client, need, session), drop=drop, model=arm.model
+    )
+    arms.advance(number, result.mean, result.survivors)
+    unusable, arm.unusable = arm.unusable, 0
+    return RoundRow(
+        number,
+        "training",
+        len(result.survivors),
+        len(drop),
+        result.exact,
+        _spent(ledger, arm.settings),
+        arms.truth(),
+        unusable,
+    )
 
 
 def _evaluate(

@@ -103,7 +103,8 @@ def test_transcript_ledger_and_model_agree_with_the_summary(finished: Path) -> N
 
 
 def test_the_written_config_reproduces_the_run_bit_for_bit(finished: Path) -> None:
-    again = _secagg("run", "out/config.toml", "--out", "again", cwd=finished)
+    """In worker processes too: no result depends on how many there are."""
+    again = _secagg("run", "out/config.toml", "--processes", "2", "--out", "again", cwd=finished)
     assert again.returncode == 0, again.stderr
     for name in ("model.safetensors", "transcript.jsonl", "config.toml"):
         assert (finished / "out" / name).read_bytes() == (finished / "again" / name).read_bytes()
@@ -194,16 +195,20 @@ def test_a_round_that_fails_exits_1_and_leaves_no_run(
         assert len(ledger.entries()) == 1
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_is_never_passed_off_as_one(tmp_path: Path, signal_number: int) -> None:
+def test_a_run_that_is_stopped_is_never_passed_off_as_one(
+    tmp_path: Path, signal_number: int, processes: str
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     process = _interruptible(
-        [*SECAGG, "run", "-c", "clients=30", "--out", "out"],
+        [*SECAGG, "run", "-c", "clients=30", "--processes", processes, "--out", "out"],
         cwd=tmp_path,
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
     )
+    # Workers hold standard error too: it ends, and this does not time out, when they are gone as well.
     for _ in range(600):
         if (tmp_path / "out.partial" / "ledger.sqlite").exists():
             break
