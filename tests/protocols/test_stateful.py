@@ -33,7 +33,8 @@ from protocols.task import sign_task
 from protocols.transcript import chain_head
 from tests.protocols.harness import exact_sum, secret, signing_key, vectors_for
 
-CLIENTS = st.integers(0, 4)
+CLIENTS = st.integers(0, 7)
+BOUND = (machine.AwaitConsistency, machine.AwaitTally, machine.AwaitCertificates)
 UP, DOWN = "to the server", "to a client"
 NUMBERS = st.integers(0, 2**16)
 SUBSETS = st.sets(CLIENTS, max_size=2)
@@ -51,6 +52,11 @@ def without(entries: tuple, at: int) -> tuple:
     return entries[: at % len(entries)] + entries[at % len(entries) + 1 :] if entries else entries
 
 
+def reversed_tags(tags: bytes, at: int) -> bytes:
+    """Two neighbours of a row of 16-byte tags change places."""
+    return b"".join(reversed_pair(tuple(tags[i : i + 16] for i in range(0, len(tags), 16)), at))
+
+
 def lie(body: messages.Body, way: int, at: int) -> messages.Body:
     """The body as a lying server would have it: `way` chooses the lie, `at` where."""
     match body:
@@ -58,37 +64,35 @@ def lie(body: messages.Body, way: int, at: int) -> messages.Body:
             return messages.RoundOpen(model + b"!")
         case messages.Cohort(members):
             return messages.Cohort((without, reversed_pair)[way % 2](members, at))
-        case messages.Roster(ids, keys):
+        case messages.Deal(missing, records, selves, lists):
             options = [
-                (without(ids, at), without(keys, at)),
-                (ids, reversed_pair(keys, at)),
-                (reversed_pair(ids, at), keys),
-            ]
-            return messages.Roster(*options[way % 3])
-        case messages.Deal(senders, records, selves, keys):
-            me_free = at % max(1, len(records))
-            options = [
-                (senders, reversed_pair(records, at), selves, keys),
-                (senders, records, reversed_pair(selves, at), keys),
+                (missing, reversed_pair(records, at), selves, lists),
+                (missing, records, reversed_pair(selves, at), lists),
+                (missing, records, selves, reversed_pair(lists, at)),
                 (
-                    without(senders, at),
-                    without(records, me_free),
-                    without(selves, me_free),
-                    without(keys, me_free),
+                    tuple(sorted({*missing, at % 8})),
+                    without(records, at),
+                    without(selves, at),
+                    without(lists, at),
                 ),
-                (senders, reversed_pair(records, at), reversed_pair(selves, at), reversed_pair(keys, at)),
+                (missing, reversed_pair(records, at), reversed_pair(selves, at), reversed_pair(lists, at)),
             ]
-            return messages.Deal(*options[way % 4])
+            return messages.Deal(*options[way % 5])
         case messages.Survivors(dropped):
             options = [
-                tuple(sorted({*dropped, at % 5})),
+                tuple(sorted({*dropped, at % 8})),
                 without(dropped, at),
-                tuple(sorted({at % 5, way % 5})),
+                tuple(sorted({at % 8, way % 8})),
             ]
             return messages.Survivors(options[way % 3])
-        case messages.Tags(senders, tags):
-            options = [(without(senders, at), without(tags, at)), (senders, reversed_pair(tags, at))]
-            return messages.Tags(*options[way % 2])
+        case messages.Tags(absent, tags) | messages.Certified(absent, tags):
+            cut = 16 * (at % (len(tags) // 16 + 1))
+            options = [
+                (absent, reversed_tags(tags, at)),
+                (tuple(sorted({*absent, at % 8})), tags[:cut] + tags[cut + 16 :]),
+                (without(absent, at), tags[:16] + tags),
+            ]
+            return type(body)(*options[way % 3])
     return body
 
 
@@ -102,25 +106,30 @@ class Network(RuleBasedStateMachine):
         self.now = 0.0
         self.inputs: dict[int, dict[int, object]] = defaultdict(dict)
         self.sent: dict[tuple[int, int, str], set[bytes]] = defaultdict(set)
-        self.sets: dict[int, dict[int, tuple[bytes, bytes]]] = defaultdict(dict)
-        self.tags: dict[int, dict[int, dict[int, bytes]]] = defaultdict(dict)
+        self.views: dict[int, dict[int, bytes]] = defaultdict(dict)
+        # By round, kind, sender and receiver.
+        self.tags: dict[tuple[int, str], dict[int, dict[int, bytes]]] = defaultdict(dict)
         self.released: dict[tuple[int, int], dict[str, set[int]]] = defaultdict(
-            lambda: {"self": set(), "key": set()}
+            lambda: {"self": set(), "list": set()}
         )
         self.finished: list[Finished] = []
         self.errors: list[ProtocolError] = []
 
-    @initialize(n=st.integers(4, 5), active=st.booleans(), everyone=st.booleans(), seated=st.booleans())
+    @initialize(
+        n=st.sampled_from([4, 5, 8]), active=st.booleans(), everyone=st.booleans(), seated=st.booleans()
+    )
     def start(self, n: int, active: bool, everyone: bool = False, seated: bool = False) -> None:
-        server, threshold = "active" if active else "semi-honest", n - 1
+        """Eight clients are joined to six neighbours each; fewer, all to all."""
+        server, sparse = "active" if active else "semi-honest", n == 8
         self.config = RoundConfig(
             clients=n,
             length=3,
             clip=1.0,
             value_bits=8,
             corrupt=1,
-            threshold=threshold,
-            minimum_survivors=n if everyone else threshold,
+            threshold=6 if sparse else n - 1,
+            minimum_survivors=n if everyone else 6 if sparse else n - 1,
+            degree=6 if sparse else None,
             server=server,
         )
         authority, operator = signing_key("authority"), signing_key("operator")
@@ -148,7 +157,7 @@ class Network(RuleBasedStateMachine):
         if seated:  # and everybody's masked vector is in
             self.deliver_everything()
             self.open_round(model=b"")
-            for _ in range(3):
+            for _ in range(2):
                 self.deliver_one_phase()
 
     # What the network does
@@ -218,22 +227,40 @@ class Network(RuleBasedStateMachine):
             self.collect_tags()
             self.deliver_one_phase()
 
-    @precondition(lambda self: self.awaiting(machine.AwaitConsistency, machine.Done))
+            if self.config.degree is not None:
+                self.collect_certificates()
+                self.deliver_one_phase()
+
+    @precondition(lambda self: self.awaiting(*BOUND, machine.Done))
     @rule(dropped=SUBSETS)
     def ask_again(self, dropped: set[int]) -> None:
         """The server asks about another survivor set after the first."""
-        for client in self.awaiting(machine.AwaitConsistency, machine.Done):
+        for client in self.awaiting(*BOUND, machine.Done):
             self.push(client, messages.Survivors(tuple(sorted(dropped - {client}))))
 
-    @precondition(lambda self: self.awaiting(machine.AwaitConsistency))
+    @precondition(lambda self: self.awaiting(machine.AwaitConsistency, machine.AwaitTally))
     @rule()
     def collect_tags(self) -> None:
-        """The server hands every client every tag there is for it, whatever sets it is over."""
-        for client in self.awaiting(machine.AwaitConsistency):
+        """The server hands everyone it must every tag there is for it, whatever view it is over."""
+        for client in self.awaiting(machine.AwaitConsistency, machine.AwaitTally):
+            survivors = self.clients[ClientId(client)]._round.survivors
+            self.push(client, messages.Tags(*self.collected("consistency", client, survivors)))
+
+    @precondition(lambda self: self.awaiting(machine.AwaitCertificates))
+    @rule()
+    def collect_certificates(self) -> None:
+        """The same with certificates."""
+        for client in self.awaiting(machine.AwaitCertificates):
             state = self.clients[ClientId(client)]._round
-            tags = self.tags[state.context.round]
-            senders = [v for v in state.survivors if client in tags.get(v, {})]
-            self.push(client, messages.Tags(tuple(senders), tuple(tags[v][client] for v in senders)))
+            witnesses = [v for v in state.place.cohort.witnesses if v in state.survivors]
+            self.push(client, messages.Certified(*self.collected("certificates", client, witnesses)))
+
+    def collected(self, kind: str, client: int, among: list[int]) -> tuple[tuple[int, ...], bytes]:
+        """Who sent a client no tag of a kind, and the tags of the others side by side."""
+        number = self.clients[ClientId(client)]._round.context.round
+        sent = {v: self.tags[number, kind].get(v, {}) for v in among if v != client}
+        absent = tuple(v for v, tags in sent.items() if client not in tags)
+        return absent, b"".join(tags[client] for tags in sent.values() if client in tags)
 
     @rule()
     def deadline(self) -> None:
@@ -255,7 +282,7 @@ class Network(RuleBasedStateMachine):
 
     def busy(self, choice: int, *, only: str | None = None) -> tuple[str, int] | None:
         """One of the links on which something waits."""
-        links = [(d, v) for d in (UP, DOWN) for v in range(5) if self.queue((d, v)) and only in (None, d)]
+        links = [(d, v) for d in (UP, DOWN) for v in range(8) if self.queue((d, v)) and only in (None, d)]
         return links[choice % len(links)] if links else None
 
     def pass_on(self, link: tuple[str, int]) -> None:
@@ -324,23 +351,34 @@ class Network(RuleBasedStateMachine):
         self.up[client].append(data)
         if news and envelope.kind == "consistency":
             body = wire.decode_body(envelope, messages.Consistency)
-            self.sets[envelope.round][client] = (body.sharing, body.survivors)
-            peers = [v for v in self.clients[ClientId(client)]._round.survivors if v != client]
-            self.tags[envelope.round][client] = dict(zip(peers, body.tags, strict=True))
+            self.views[envelope.round][client] = body.view
+            self.note_tags(client, envelope, body.tags)
+        if news and envelope.kind == "certificates":
+            self.note_tags(client, envelope, wire.decode_body(envelope, messages.Certificates).tags)
         if news and envelope.kind == "unmask":
             self.check_answer(client, envelope, before)
 
+    def note_tags(self, client: int, envelope: wire.Envelope, tags: bytes) -> None:
+        """Whom a row of tags is for: the witnesses, or everyone in the sender's U3."""
+        state = self.clients[ClientId(client)]._round
+        told = state.place.cohort.witnesses if envelope.kind == "consistency" else state.survivors
+        peers = [v for v in told if v in state.survivors and v != client]
+        assert len(tags) == 16 * len(peers)
+        row = {v: tags[16 * i : 16 * i + 16] for i, v in enumerate(peers)}
+        self.tags[envelope.round, envelope.kind][client] = row
+
     def check_answer(self, client: int, envelope: wire.Envelope, before: object) -> None:
         """What must hold at the moment a client gives shares away."""
-        assert isinstance(before, machine.AwaitConsistency)
+        sparse = self.config.degree is not None
+        assert isinstance(before, machine.AwaitCertificates if sparse else machine.AwaitConsistency)
         number, body = envelope.round, wire.decode_body(envelope, messages.Answer)
-        views = self.sets[number]
+        views = self.views[number]
         agreeing = [v for v, view in views.items() if view == views[client]]
-        assert len(agreeing) >= self.config.threshold
+        assert len(agreeing) >= (self.config.minimum_survivors if sparse else self.config.threshold)
         assert len(before.survivors) >= self.config.minimum_survivors
         assert len(body.shares) == len(before.held)
         for (dealer, held), share in zip(sorted(before.held.items()), body.shares, strict=True):
-            kinds = {"self": held.of_self_mask.reveal(), "key": held.of_mask_key.reveal()}
+            kinds = {"self": held.of_self_mask.reveal(), "list": held.of_list_key.reveal()}
             (kind,) = [kind for kind, value in kinds.items() if value == share]
             assert (kind == "self") == (dealer in before.survivors)
             self.released[number, dealer][kind].add(client)
@@ -355,8 +393,8 @@ class Network(RuleBasedStateMachine):
     @invariant()
     def no_dealer_is_exposed(self) -> None:
         for holders in self.released.values():
-            assert not holders["self"] & holders["key"]
-            reach = [len(holders[kind]) + self.config.corrupt for kind in ("self", "key")] if holders else []
+            assert not holders["self"] & holders["list"]
+            reach = [len(of_kind) + self.config.corrupt for of_kind in holders.values()]
             if self.config.server == "active":
                 assert min(reach) < self.config.threshold
 
@@ -393,17 +431,28 @@ def test_any_network() -> None:
     )
 
 
-def test_the_machine_finishes_rounds_when_nothing_goes_wrong() -> None:
+@pytest.mark.parametrize(("clients", "holders"), [(5, 5), (8, 7)])
+def test_the_machine_finishes_rounds_when_nothing_goes_wrong(clients: int, holders: int) -> None:
     """Control: the rules do reach the end of a round, so the invariants are about something."""
     network = Network()
-    network.start(n=5, active=True)
+    network.start(n=clients, active=True)
     for _ in range(3):
         network.deliver_everything()
         network.open_round(model=b"")
     network.deliver_everything()
     assert [finished.round for finished in network.finished] == [1, 2, 3]
     assert network.errors == []
-    assert sum(len(kinds["self"]) for kinds in network.released.values()) == 3 * 5 * 5
+    assert sum(len(kinds["self"]) for kinds in network.released.values()) == 3 * clients * holders
+
+
+@pytest.mark.parametrize("clients", [5, 8])
+def test_the_machine_reaches_answers_by_its_own_tags(clients: int) -> None:
+    """Control: a server that asks and collects by itself, without lies, gets every answer."""
+    network = Network()
+    network.start(n=clients, active=True, seated=True)
+    network.split_survivors(told=set(), first=set(), second=set(), collect=True)
+    assert {len(holders["self"]) for holders in network.released.values()} == {min(clients, 7)}
+    assert not any(session.over for session in network.clients.values())
 
 
 def test_a_dropout_and_a_repetition_do_not_stop_it() -> None:
@@ -411,7 +460,7 @@ def test_a_dropout_and_a_repetition_do_not_stop_it() -> None:
     network.start(n=4, active=True)
     network.deliver_everything()
     network.open_round(model=b"")
-    for _ in range(3):
+    for _ in range(2):
         network.duplicate(choice=1)
         network.deliver_one_phase()
     network.down[2].clear()
