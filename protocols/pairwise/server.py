@@ -252,14 +252,15 @@ class AwaitCertificates:
         self.inbox[sender] = message
 
     def close(self) -> tuple["AwaitUnmask", list[ServerOutput]]:
-        """Forward the certificates to U4."""
+        """Forward the certificates to U4 without the witnesses that sent none: they still await tags."""
         cohort, unmasking = self.unmasking.round.cohort, self.unmasking
         quorum = unmasking.round.config.committee(seated=len(cohort.seats)).quorum
         _quorum(self.inbox, quorum, self.phase, self.waiting)
         absent = tuple(v for v in cohort.witnesses if v in unmasking.alive and v not in self.inbox)
         tags = _columns({v: self.inbox[v].tags for v in sorted(self.inbox)}, unmasking.survivors)
-        deliveries = [Deliver((v,), Certified(absent, tags(v))) for v in self.members]
-        return AwaitUnmask(unmasking, set(self.members)), [_opening(unmasking), *deliveries]
+        members = [v for v in self.members if v in self.inbox or v not in cohort.witnesses]
+        deliveries = [Deliver((v,), Certified(absent, tags(v))) for v in members]
+        return AwaitUnmask(unmasking, set(members)), [_opening(unmasking), *deliveries]
 
 
 @dataclass(frozen=True, slots=True)
