@@ -1,6 +1,6 @@
 """The bodies of all messages (SPEC 4). Data only: no checks beyond types and lengths.
 
-Lists are aligned to a set both sides know (the roster, the sharing set), in ascending order of
+Lists are aligned to a set both sides know (the cohort, the sharing set), in ascending order of
 client id, so a message cannot name a client twice or one that does not exist.
 """
 

@@ -286,7 +286,7 @@ def simulate(
         segments: The config's further segments, by client and name; a sequence of such mappings for a
             sequence of rounds.
         drop: The phase each client does not answer ("keys", "shares", "masked", "consistency",
-            "unmask"); a sequence of them for a sequence of rounds.
+            "certificates", "unmask"); a sequence of them for a sequence of rounds.
         seed: Fresh unless given, and kept in the result.
         policy: The clients' own; what the config implies unless given.
 

@@ -25,6 +25,8 @@ from protocols.outputs import Aborted, NeedInput, Output, Send
 from protocols.policy import ClientPolicy
 from protocols.server_session import ServerSession
 from protocols.task import sign_task
+from secagg.graph import _shuffled, _words
+from secagg.kdf import Label, digest
 from secagg.keys import SigningKey
 from secagg.ring import Words
 from secagg.secret import SecretBytes
@@ -344,3 +346,9 @@ class Table:
 def body_of_join(envelope: wire.Envelope) -> m.Join:
     """The join inside an envelope."""
     return wire.decode_body(envelope, m.Join)
+
+
+def ring_of(cohort: Cohort | None) -> list[ClientId]:
+    """The seats in ring order."""
+    assert cohort is not None
+    return [ClientId(v) for v in _shuffled(tuple(cohort.seats), _words(digest(Label.GRAPH, cohort.digest)))]

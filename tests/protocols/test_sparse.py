@@ -1,9 +1,6 @@
-"""Rounds on a sparse graph: the same sums, two numbers instead of one threshold, one view for everyone."""
+"""Rounds on a sparse graph: the same sums, two numbers instead of one threshold, lists of seeds that open."""
 
-import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -15,25 +12,17 @@ from protocols import (
     ClientId,
     ClientPolicy,
     ConfigError,
-    FaultyServerOrPeerError,
     PolicyRefusedError,
     RoundConfig,
     ThresholdError,
     simulate,
 )
 from protocols import messages as m
-from protocols.cohort import Cohort, Seat, make_cohort
-from protocols.context import RoundContext
+from protocols.cohort import Cohort
 from protocols.outputs import Aborted, Output
-from protocols.pairwise.agreement import make_tags
-from protocols.pairwise.client import AwaitCertificates, AwaitTally, Done
-from protocols.pairwise.place import Place
-from protocols.pairwise.schedule import TagKeys, tag_keys
 from protocols.simulation import PHASES, Federation, Phase
 from secagg.agreement import Committee
-from secagg.graph import _shuffled, _words
-from secagg.kdf import Label, digest
-from tests.protocols.harness import Lies, Table, View, kind_of, secret, vectors_for
+from tests.protocols.harness import Table, kind_of, ring_of, vectors_for
 
 CONFIG = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12
@@ -141,9 +130,7 @@ def expected_survivors(cohort: Cohort, drop: Mapping[int, Phase]) -> set[ClientI
     return masked if opened else None
 
 
-@pytest.mark.parametrize(
-    "count", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_every_pattern_of_dropouts_gives_the_exact_sum_or_ends_by_name(count: int) -> None:
     """A witness, the one client that is not its neighbour, and others; each falls silent at any phase."""
     federation = Federation(SMALL, seed=1)
@@ -167,209 +154,6 @@ def test_every_pattern_of_dropouts_gives_the_exact_sum_or_ends_by_name(count: in
         assert not any(session.over for session in federation.clients.values())
     assert outcomes[True]
     assert outcomes[False] or count == 2
-
-
-# One view for everyone
-
-
-def ring_of(cohort: Cohort | None) -> list[ClientId]:
-    """The seats in ring order."""
-    assert cohort is not None
-    return [ClientId(v) for v in _shuffled(tuple(cohort.seats), _words(digest(Label.GRAPH, cohort.digest)))]
-
-
-def seated_table() -> tuple[Table, list[ClientId]]:
-    """Real clients, and the ring on which they sit."""
-    table = Table(CONFIG)
-    table.seat()
-    return table, ring_of(table.graph())
-
-
-def two_arcs() -> tuple[View, list[ClientId], list[ClientId]]:
-    """Half of the ring is told that one of its clients dropped, the other half the same of its own."""
-    table, ring = seated_table()
-    near, far = ring[:24], ring[24:]
-    told: Callable[[ClientId], tuple[ClientId, ...]] = lambda v: (near[12] if v in near else far[12],)  # noqa: E731
-    lies = Lies(dropped=lambda v: () if v in (near[12], far[12]) else told(v))
-    view = table.round(vectors_for(CONFIG, IDS), lies)
-    assert all(len(set(arc) & set(table.graph().witnesses)) >= 3 for arc in (near, far))
-    return view, near, far
-
-
-def one_fooled(*, witness: bool) -> tuple[View, ClientId]:
-    """All but one are told the truth, that one client dropped; the last is told that another one did."""
-    table, ring = seated_table()
-    witnesses = table.graph().witnesses
-    fooled = next(v for v in ring[24:] if (v in witnesses) == witness)
-    gone, alive = [v for v in ring[:24] if v not in witnesses][:2]
-    lies = Lies(dropped=lambda v: () if v == gone else (alive,) if v == fooled else (gone,))
-    return table.round(vectors_for(CONFIG, IDS), lies), fooled
-
-
-def certify_uncounted(self: AwaitTally, message: m.Tags) -> tuple[AwaitCertificates, m.Certificates]:
-    """Mutant of a witness: it certifies whatever it was told itself."""
-    lax = replace(self.place, config=copy.copy(CONFIG))
-    object.__setattr__(lax.config, "minimum_survivors", 0)
-    state, certificates = ACCEPT_TAGS(replace(self, place=lax), message)
-    return replace(state, place=self.place), certificates
-
-
-ACCEPT_TAGS = AwaitTally.accept
-
-
-def answer_uncertified(self: AwaitCertificates, message: m.Certified) -> tuple[Done, m.Answer]:
-    """Mutant of a client: it asks for no certificates."""
-    return self._answer()
-
-
-def test_two_arcs_of_the_ring_cannot_be_shown_different_survivors() -> None:
-    view, near, far = two_arcs()
-    assert view.answers == {}
-    assert view.certificates == {}
-    lone = {near[12], far[12]}  # told that nobody dropped
-    assert {view.codes[v] for v in IDS if v not in lone} == {"survivor-set-mismatch"}
-    assert all(isinstance(view.errors[v], FaultyServerOrPeerError) for v in IDS if v not in lone)
-
-
-@pytest.mark.parametrize(
-    ("state", "mutant"), [(AwaitCertificates, answer_uncertified), (AwaitTally, certify_uncounted)]
-)
-def test_teeth_either_check_missing_lets_both_arcs_answer(
-    monkeypatch: pytest.MonkeyPatch, state: type, mutant: Callable[..., object]
-) -> None:
-    """Mutants: clients ask for no certificates, or witnesses count nobody. Either way m means nothing."""
-    monkeypatch.setattr(state, "accept", mutant)
-    view, near, far = two_arcs()
-    for arc in (near, far):
-        answering = set(view.answers) & set(arc)
-        assert 12 <= len(answering) < CONFIG.minimum_survivors
-
-
-@pytest.mark.parametrize("witness", [False, True])
-def test_a_client_that_is_shown_another_view_than_the_rest_does_not_answer(witness: bool) -> None:
-    """Its certificates are real, and over what the others saw."""
-    view, fooled = one_fooled(witness=witness)
-    assert len(view.answers) == 46
-    assert fooled not in view.answers
-    assert view.codes[fooled] == "survivor-set-mismatch"
-
-
-def test_teeth_without_certificates_the_one_that_is_fooled_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: no certificates are asked for. One client gives the kind of share that all others withhold."""
-    monkeypatch.setattr(AwaitCertificates, "accept", answer_uncertified)
-    view, fooled = one_fooled(witness=False)
-    assert fooled in view.answers
-
-
-# All ways to tell eight clients, one of them corrupt, one of two views or none
-
-TINY = RoundConfig(clients=8, corrupt=1, degree=6, minimum_survivors=5, length=3, clip=1.0, value_bits=8)
-VIEWS = (b"a" * 32, b"b" * 32)
-
-
-class Views:
-    """Clients that were told views, as real states with real keys; the corrupt one says whatever suits.
-
-    Args:
-        corrupt: The client.
-        config: The round's.
-    """
-
-    def __init__(self, corrupt: ClientId, config: RoundConfig) -> None:
-        ids = [ClientId(v) for v in range(8)]
-        self.corrupt, self.context = corrupt, RoundContext(bytes(16), 1, bytes(32))
-        seats = {v: Seat(bytes([v]) * 32, bytes([v]) * 32) for v in ids}
-        self.cohort = make_cohort(self.context, seats, TINY)
-        keys = {v: {w: tag_keys(secret(min(v, w), max(v, w)), v, w) for w in ids if w != v} for v in ids}
-        self.places = {v: Place(v, self.cohort, self.cohort.holders(v), keys[v], config) for v in ids}
-        self.tags = {
-            (label, view, v): dict(zip(keys[v], self._row(keys[v], label, view), strict=True))
-            for label in (Label.CONSISTENCY, Label.CERTIFICATE)
-            for view in VIEWS
-            for v in ids
-        }
-
-    def _row(self, keys: Mapping[ClientId, TagKeys], label: Label, view: bytes) -> list[bytes]:
-        row = make_tags(keys, keys=keys, label=label, context=self.context, view=view)
-        return [row[at : at + 16] for at in range(0, len(row), 16)]
-
-    def answering(self, told: Mapping[ClientId, bytes]) -> set[ClientId]:
-        """The honest clients that answer when each of `told` was told its view and the rest nothing."""
-        certifying, bound = {}, {}
-        for v, view in told.items():
-            place = self.places[v]
-            following = AwaitTally if v in self.cohort.witnesses else AwaitCertificates
-            state = following(place, self.context, tuple(self.places), {}, view)
-            if isinstance(state, AwaitTally):
-                try:
-                    state, _ = state.accept(m.Tags(*self._sent(Label.CONSISTENCY, told, told, to=v)))
-                except FaultyServerOrPeerError:
-                    continue
-                certifying[v] = view
-            bound[v] = state
-        answering = set()
-        for v, state in bound.items():
-            among = self.cohort.witnesses
-            with suppress(FaultyServerOrPeerError):
-                state.accept(m.Certified(*self._sent(Label.CERTIFICATE, certifying, told, to=v, among=among)))
-                answering.add(v)
-        return answering
-
-    def _sent(
-        self,
-        label: Label,
-        saying: Mapping[ClientId, bytes],
-        told: Mapping[ClientId, bytes],
-        *,
-        to: ClientId,
-        among: Collection[ClientId] = range(8),  # type: ignore[assignment]
-    ) -> tuple[tuple[ClientId, ...], bytes]:
-        """Who says nothing to a client, and the others' tags; the corrupt one says what that client saw."""
-        says = {**saying, self.corrupt: told[to]}
-        senders = [v for v in among if v in says and v != to]
-        absent = tuple(ClientId(v) for v in among if v not in says and v != to)
-        return absent, b"".join(self.tags[label, says[v], v][to] for v in senders)
-
-
-def every_way(views: Views) -> Iterator[dict[ClientId, bytes]]:
-    """Who is told what."""
-    honest = [v for v in views.places if v != views.corrupt]
-    for told in product((*VIEWS, None), repeat=len(honest)):
-        yield {v: view for v, view in zip(honest, told, strict=True) if view is not None}
-
-
-@pytest.mark.parametrize("witness", [True, False])
-def test_no_way_to_split_eight_clients_makes_two_views_answer(witness: bool) -> None:
-    views = Views(corrupt_of(witness), TINY)
-    witnesses, quorum = set(views.cohort.witnesses), TINY.committee(seated=8).quorum
-    for told in every_way(views):
-        answered = views.answering(told)
-        assert len({told[v] for v in answered}) <= 1
-        for view in VIEWS:
-            seeing = {v for v in told if told[v] == view}
-            counted = len(seeing) + TINY.corrupt >= TINY.minimum_survivors
-            certificates = len(seeing & witnesses) * counted + witness
-            certified = certificates >= quorum
-            assert answered & seeing == ((seeing if counted else seeing - witnesses) if certified else set())
-
-
-def test_teeth_one_survivor_fewer_and_two_views_answer() -> None:
-    """At 2m <= n + C, which no config accepts."""
-    lax = copy.copy(TINY)
-    object.__setattr__(lax, "minimum_survivors", 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundConfig, "committee", lambda self, *, seated: COMMITTEE)
-        views = Views(corrupt_of(True), lax)
-        assert any(len({told[v] for v in views.answering(told)}) == 2 for told in every_way(views))
-
-
-COMMITTEE = TINY.committee(seated=8)
-
-
-def corrupt_of(witness: bool) -> ClientId:
-    """The first client of TINY's cohort that is a witness, or none."""
-    cohort = Views(ClientId(0), TINY).cohort
-    return next(v for v in cohort.seats if (v in cohort.witnesses) == witness)
 
 
 # Parameters
