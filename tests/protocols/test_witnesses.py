@@ -1,7 +1,7 @@
 """One view for everyone on a sparse graph: no two clients that answer were told different survivors."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -10,7 +10,7 @@ import pytest
 
 from protocols import ClientId, FaultyServerOrPeerError, RoundConfig
 from protocols import messages as m
-from protocols.cohort import Seat, make_cohort
+from protocols.cohort import Ids, Seat, make_cohort
 from protocols.context import RoundContext
 from protocols.pairwise.agreement import make_tags
 from protocols.pairwise.client import AwaitCertificates, AwaitTally, Done
@@ -23,6 +23,14 @@ CONFIG = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12
 )
 IDS = [ClientId(i) for i in range(48)]
+ACCEPT_TAGS = AwaitTally.accept
+
+
+def lax(config: RoundConfig, minimum_survivors: int) -> RoundConfig:
+    """A config that cannot be made: for mutants."""
+    copied = copy.copy(config)
+    object.__setattr__(copied, "minimum_survivors", minimum_survivors)
+    return copied
 
 
 def seated_table() -> tuple[Table, list[ClientId]]:
@@ -36,9 +44,13 @@ def two_arcs() -> tuple[View, list[ClientId], list[ClientId]]:
     """Half of the ring is told that one of its clients dropped, the other half the same of its own."""
     table, ring = seated_table()
     near, far = ring[:24], ring[24:]
-    told: Callable[[ClientId], tuple[ClientId, ...]] = lambda v: (near[12] if v in near else far[12],)  # noqa: E731
-    lies = Lies(dropped=lambda v: () if v in (near[12], far[12]) else told(v))
-    view = table.round(vectors_for(CONFIG, IDS), lies)
+
+    def dropped(client: ClientId) -> tuple[ClientId, ...]:
+        if client in (near[12], far[12]):
+            return ()
+        return (near[12],) if client in near else (far[12],)
+
+    view = table.round(vectors_for(CONFIG, IDS), Lies(dropped=dropped))
     assert all(len(set(arc) & set(table.graph().witnesses)) >= 3 for arc in (near, far))
     return view, near, far
 
@@ -55,13 +67,10 @@ def one_fooled(*, witness: bool) -> tuple[View, ClientId]:
 
 def certify_uncounted(self: AwaitTally, message: m.Tags) -> tuple[AwaitCertificates, m.Certificates]:
     """Mutant of a witness: it certifies whatever it was told itself."""
-    lax = replace(self.place, config=copy.copy(CONFIG))
-    object.__setattr__(lax.config, "minimum_survivors", 0)
-    state, certificates = ACCEPT_TAGS(replace(self, place=lax), message)
+    state, certificates = ACCEPT_TAGS(
+        replace(self, place=replace(self.place, config=lax(CONFIG, 0))), message
+    )
     return replace(state, place=self.place), certificates
-
-
-ACCEPT_TAGS = AwaitTally.accept
 
 
 def answer_uncertified(self: AwaitCertificates, message: m.Certified) -> tuple[Done, m.Answer]:
@@ -142,40 +151,39 @@ class Views:
 
     def answering(self, told: Mapping[ClientId, bytes]) -> set[ClientId]:
         """The honest clients that answer when each of `told` was told its view and the rest nothing."""
-        certifying, bound = {}, {}
+        everyone, witnesses = tuple(self.places), self.cohort.witnesses
+        waiting, certifying = {}, {}
         for v, view in told.items():
-            place = self.places[v]
-            following = AwaitTally if v in self.cohort.witnesses else AwaitCertificates
-            state = following(place, self.context, tuple(self.places), {}, view)
-            if isinstance(state, AwaitTally):
-                try:
-                    state, _ = state.accept(m.Tags(*self._sent(Label.CONSISTENCY, told, told, to=v)))
-                except FaultyServerOrPeerError:
-                    continue
-                certifying[v] = view
-            bound[v] = state
-        answering = set()
-        for v, state in bound.items():
-            among = self.cohort.witnesses
+            bound = (self.places[v], self.context, everyone, {}, view)
+            if v not in witnesses:
+                waiting[v] = AwaitCertificates(*bound)
+                continue
             with suppress(FaultyServerOrPeerError):
-                state.accept(m.Certified(*self._sent(Label.CERTIFICATE, certifying, told, to=v, among=among)))
+                tags = m.Tags(*self._sent(Label.CONSISTENCY, told, to=v, view=view, among=everyone))
+                waiting[v], _ = AwaitTally(*bound).accept(tags)
+                certifying[v] = view
+        answering = set()
+        for v, state in waiting.items():
+            tags = self._sent(Label.CERTIFICATE, certifying, to=v, view=told[v], among=witnesses)
+            with suppress(FaultyServerOrPeerError):
+                state.accept(m.Certified(*tags))
                 answering.add(v)
         return answering
 
     def _sent(
         self,
         label: Label,
-        saying: Mapping[ClientId, bytes],
-        told: Mapping[ClientId, bytes],
+        honest: Mapping[ClientId, bytes],
         *,
         to: ClientId,
-        among: Collection[ClientId] = range(8),  # type: ignore[assignment]
-    ) -> tuple[tuple[ClientId, ...], bytes]:
-        """Who says nothing to a client, and the others' tags; the corrupt one says what that client saw."""
-        says = {**saying, self.corrupt: told[to]}
-        senders = [v for v in among if v in says and v != to]
-        absent = tuple(ClientId(v) for v in among if v not in says and v != to)
-        return absent, b"".join(self.tags[label, says[v], v][to] for v in senders)
+        view: bytes,
+        among: Ids,
+    ) -> tuple[Ids, bytes]:
+        """Who sends a client nothing, and the others' tags; the corrupt one's is over that client's view."""
+        sent = {**honest, self.corrupt: view}
+        others = [v for v in among if v != to]
+        absent = tuple(v for v in others if v not in sent)
+        return absent, b"".join(self.tags[label, sent[v], v][to] for v in others if v in sent)
 
 
 def every_way(views: Views) -> Iterator[dict[ClientId, bytes]]:
@@ -187,7 +195,7 @@ def every_way(views: Views) -> Iterator[dict[ClientId, bytes]]:
 
 @pytest.mark.parametrize("witness", [True, False])
 def test_no_way_to_split_eight_clients_makes_two_views_answer(witness: bool) -> None:
-    views = Views(corrupt_of(witness), TINY)
+    views = Views(corrupt_of(witness=witness), TINY)
     witnesses, quorum = set(views.cohort.witnesses), TINY.committee(seated=8).quorum
     for told in every_way(views):
         answered = views.answering(told)
@@ -195,25 +203,20 @@ def test_no_way_to_split_eight_clients_makes_two_views_answer(witness: bool) -> 
         for view in VIEWS:
             seeing = {v for v in told if told[v] == view}
             counted = len(seeing) + TINY.corrupt >= TINY.minimum_survivors
-            certificates = len(seeing & witnesses) * counted + witness
-            certified = certificates >= quorum
-            assert answered & seeing == ((seeing if counted else seeing - witnesses) if certified else set())
+            # Honest witnesses that counted enough, and the corrupt one.
+            certified = len(seeing & witnesses) * counted + witness >= quorum
+            assert answered & seeing == (seeing if certified else set())
 
 
-def test_teeth_one_survivor_fewer_and_two_views_answer() -> None:
+def test_teeth_one_survivor_fewer_and_two_views_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 2m <= n + C, which no config accepts."""
-    lax = copy.copy(TINY)
-    object.__setattr__(lax, "minimum_survivors", 4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RoundConfig, "committee", lambda self, *, seated: COMMITTEE)
-        views = Views(corrupt_of(True), lax)
-        assert any(len({told[v] for v in views.answering(told)}) == 2 for told in every_way(views))
+    committee = TINY.committee(seated=8)
+    monkeypatch.setattr(RoundConfig, "committee", lambda self, *, seated: committee)
+    views = Views(corrupt_of(witness=True), lax(TINY, 4))
+    assert any(len({told[v] for v in views.answering(told)}) == 2 for told in every_way(views))
 
 
-COMMITTEE = TINY.committee(seated=8)
-
-
-def corrupt_of(witness: bool) -> ClientId:
+def corrupt_of(*, witness: bool) -> ClientId:
     """The first client of TINY's cohort that is a witness, or none."""
     cohort = Views(ClientId(0), TINY).cohort
     return next(v for v in cohort.seats if (v in cohort.witnesses) == witness)
