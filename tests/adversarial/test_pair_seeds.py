@@ -1,0 +1,275 @@
+"""Clients that lie about the seeds of their pair masks, and a server that delivers old shares.
+
+A pair's two ends commit to their seed before anyone masks, and whoever vanishes is held to the list it left
+behind. Each lie also runs against a mutant without the check: there the sum is garbage and nobody is blamed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from protocols import ClientId, FaultyPeerError, RoundConfig, client_session
+from protocols.client_session import Seated
+from protocols.context import RoundContext
+from protocols.messages import Deal
+from protocols.pairwise import client as machine
+from protocols.pairwise import server, unmasking
+from protocols.pairwise.place import Place
+from protocols.pairwise.schedule import PairKeys
+from protocols.simulation import Federation
+from secagg.secret import SecretBytes
+from tests.adversarial.attacks import answered_shares, rebuild, unmask_one
+from tests.protocols.harness import Lies, Table, View, secret, vectors_for
+
+SEVEN = RoundConfig(clients=7, length=8, clip=1.0, value_bits=12, corrupt=2)  # t = m = 5
+SPARSE = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=8, clip=1.0)
+BAD = ClientId(3)
+OTHERS = tuple(ClientId(v) for v in range(7) if v != BAD)
+
+# Two ends of a pair with different seeds.
+
+
+def lying(monkeypatch: pytest.MonkeyPatch, lies: Mapping[int, tuple[int, ...]]) -> None:
+    """These clients mask with, list and commit to seeds of their own towards those peers."""
+    original = machine.pair_keys
+
+    def pair_keys(context: RoundContext, me: ClientId) -> Callable[[ClientId, SecretBytes], PairKeys]:
+        honest = original(context, me)
+
+        def keys(peer: ClientId, channel: SecretBytes) -> PairKeys:
+            pair = honest(peer, channel)
+            return pair._replace(seed=secret("false", me, peer)) if peer in lies.get(me, ()) else pair
+
+        return keys
+
+    monkeypatch.setattr(machine, "pair_keys", pair_keys)
+
+
+def survivors_of(
+    config: RoundConfig, monkeypatch: pytest.MonkeyPatch, lies: Mapping[int, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Who is summed among these liars: the sum is exact, and nobody else was even asked for an input."""
+    lying(monkeypatch, lies)
+    vectors, asked = vectors_for(config, range(config.clients)), list[int]()
+    federation = Federation(config, seed=1)
+    result = federation.round(lambda client, _: asked.append(client) or vectors[client])
+    assert result.exact
+    assert result.refused == ()
+    assert tuple(sorted(asked)) == result.survivors
+    return result.survivors
+
+
+def test_one_liar_against_everyone_is_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert survivors_of(SEVEN, monkeypatch, {BAD: OTHERS}) == OTHERS
+
+
+@pytest.mark.parametrize("lied_to", [(0, 1), (0, 1, 2), (4, 6)])
+def test_one_liar_against_some_is_left_out_alone(
+    monkeypatch: pytest.MonkeyPatch, lied_to: tuple[int, ...]
+) -> None:
+    assert survivors_of(SEVEN, monkeypatch, {BAD: lied_to}) == OTHERS
+
+
+def test_of_one_pair_that_differs_both_ends_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them lies, and nobody can tell which."""
+    assert survivors_of(SEVEN, monkeypatch, {BAD: (5,)}) == (0, 1, 2, 4, 6)
+
+
+@pytest.mark.parametrize("each_other", [(), (4,)], ids=["backing each other", "at odds"])
+def test_two_liars_against_everyone_are_left_out_alone(
+    monkeypatch: pytest.MonkeyPatch, each_other: tuple[int, ...]
+) -> None:
+    honest = (0, 1, 2, 5, 6)
+    assert survivors_of(SEVEN, monkeypatch, {3: honest + each_other, 4: honest}) == honest
+
+
+def test_two_liars_can_have_one_client_left_out_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit: whoever differs with most others goes. The sum is still over m clients, and exact."""
+    assert survivors_of(SEVEN, monkeypatch, {3: (0,), 4: (0,)}) == (1, 2, 3, 4, 5, 6)
+
+
+def test_on_a_sparse_graph_a_liar_is_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = tuple(range(48))
+    assert survivors_of(SPARSE, monkeypatch, {BAD: everyone}) == tuple(v for v in everyone if v != BAD)
+
+
+def test_a_liar_is_back_in_the_next_round_if_it_then_tells_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    federation, vectors = Federation(SEVEN, seed=1), vectors_for(SEVEN, range(7))
+    with monkeypatch.context() as patch:
+        lying(patch, {BAD: OTHERS})
+        first = federation.round(lambda client, _: vectors[client])
+    second = federation.round(lambda client, _: vectors[client])
+    assert (first.survivors, second.survivors) == (OTHERS, tuple(range(7)))
+    assert second.exact
+
+
+@pytest.mark.parametrize("lies", [OTHERS, (5,)], ids=["against everyone", "one pair"])
+@pytest.mark.parametrize("drop", [{}, {BAD: "masked"}], ids=["stays", "vanishes"])
+def test_teeth_without_the_comparison_a_liar_spoils_the_sum_unnamed(
+    monkeypatch: pytest.MonkeyPatch, drop: dict[int, str], lies: tuple[int, ...]
+) -> None:
+    """Mutant: the server does not compare the ends' commitments. The liar is true to what it committed to."""
+    monkeypatch.setattr(server.AwaitShares, "_differing", lambda self: {})
+    lying(monkeypatch, {BAD: lies})
+    vectors = vectors_for(SEVEN, range(7))
+    with pytest.raises(FaultyPeerError) as caught:
+        Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop=drop)
+    assert (caught.value.code, caught.value.suspects) == ("aggregate-out-of-range", ())
+
+
+# A list that is not what was committed to, or that its key does not open.
+
+
+def another_list(monkeypatch: pytest.MonkeyPatch, *, client: int = BAD) -> None:
+    """The dealer commits to its pairs' true seeds, and lists others."""
+    original, seal = machine.open_round, machine.seal
+
+    def open_round(place: Place, context: RoundContext, **secrets: object):
+        if place.me != client:
+            return original(place, context, **secrets)
+
+        def false_seal(key: SecretBytes, plaintext: bytes, *, context: bytes) -> bytes:
+            # Of all it seals, the list alone has nothing bound to it.
+            return seal(key, plaintext if context else bytes(len(plaintext)), context=context)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(machine, "seal", false_seal)
+            return original(place, context, **secrets)
+
+    monkeypatch.setattr(machine, "open_round", open_round)
+
+
+def another_root(monkeypatch: pytest.MonkeyPatch, *, client: int = BAD) -> None:
+    """The dealer shares another key than that of its list."""
+    original = machine._deal
+
+    def deal(place: Place, context: RoundContext, seed: SecretBytes, own: SecretBytes, root: SecretBytes):
+        return original(place, context, seed, own, secret("rho") if place.me == client else root)
+
+    monkeypatch.setattr(machine, "_deal", deal)
+
+
+LIES = {"another list": another_list, "another key": another_root}
+
+
+@pytest.mark.parametrize("config", [SEVEN, SPARSE], ids=["complete", "sparse"])
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_dealer_that_vanishes_behind_a_false_list_is_named(
+    monkeypatch: pytest.MonkeyPatch, config: RoundConfig, lie: Callable[..., None]
+) -> None:
+    lie(monkeypatch)
+    vectors, federation = vectors_for(config, range(config.clients)), Federation(config, seed=1)
+    with pytest.raises(FaultyPeerError) as caught:
+        federation.round(lambda client, _: vectors[client], drop={BAD: "masked"})
+    assert (caught.value.code, caught.value.suspects) == ("dealer-inconsistent", (BAD,))
+    after = federation.round(lambda client, _: vectors[client])
+    assert after.exact
+    assert after.survivors == tuple(v for v in range(config.clients) if v != BAD)
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_false_list_that_nobody_opens_spoils_nothing(
+    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
+) -> None:
+    lie(monkeypatch)
+    vectors, federation = vectors_for(SEVEN, range(7)), Federation(SEVEN, seed=1)
+    assert federation.round(lambda client, _: vectors[client], drop={5: "masked"}).exact
+
+
+def decrypted_only(key: SecretBytes, record: bytes, *, context: bytes) -> bytes:
+    """AES-256-GCM without its tag: counter mode, of which the first block is the tag's."""
+    counter = bytes(12) + (2).to_bytes(4, "big")
+    return Cipher(algorithms.AES(key.reveal()), modes.CTR(counter)).decryptor().update(record[:-16])
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_teeth_unchecked_lists_spoil_the_sum_unnamed(
+    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
+) -> None:
+    """Mutant: any list will do (checks removed: the seal's tag, the commitments to listed seeds)."""
+    monkeypatch.setattr(unmasking, "open_sealed", decrypted_only)
+    monkeypatch.setattr(unmasking, "pair_commitment", lambda seed: b"")
+    monkeypatch.setattr(unmasking, "pair_commitment_at", lambda dealt, place: b"")
+    lie(monkeypatch)
+    vectors = vectors_for(SEVEN, range(7))
+    with pytest.raises(FaultyPeerError) as caught:
+        Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop={BAD: "masked"})
+    assert (caught.value.code, caught.value.suspects) == ("aggregate-out-of-range", ())
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_either_check_alone_finds_a_false_list(
+    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
+) -> None:
+    """A seal that is not authenticated still gives seeds that nobody committed to."""
+    monkeypatch.setattr(unmasking, "open_sealed", decrypted_only)
+    lie(monkeypatch)
+    vectors = vectors_for(SEVEN, range(7))
+    with pytest.raises(FaultyPeerError) as caught:
+        Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop={BAD: "masked"})
+    assert (caught.value.code, caught.value.suspects) == ("dealer-inconsistent", (BAD,))
+
+
+# Last round's shares in this round's deal: a client alive then is said to have dropped now.
+
+FIVE = RoundConfig(clients=5, length=64, clip=1.0, value_bits=12)  # t = m = 4, c = 2
+VICTIM = ClientId(0)
+
+
+def replay() -> tuple[View, np.ndarray | None, np.ndarray]:
+    """Shares of b in one round and of rho in the next, of the victim's first dealing.
+
+    Returns:
+        The second round, what the server makes of the first, and the victim's vector there.
+    """
+    table, vectors = Table(FIVE), vectors_for(FIVE, range(5))
+    table.seat()
+    first = table.round(vectors)
+    assert len(first.answers) == 5
+
+    def deal(v: ClientId, honest: Deal) -> Deal:
+        if v == VICTIM:
+            return honest
+        old = table.deal(first, v)
+        return Deal(
+            honest.missing,
+            (old.records[0], *honest.records[1:]),
+            (old.self_commitments[0], *honest.self_commitments[1:]),
+            (old.list_commitments[0], *honest.list_commitments[1:]),
+        )
+
+    second = table.round(vectors, Lies(deal=deal, dropped=lambda v: (VICTIM,) if v != VICTIM else ()))
+    self_shares, _ = answered_shares(table, first, VICTIM)
+    _, list_shares = answered_shares(table, second, VICTIM)
+    seeds = rebuild(self_shares, FIVE.threshold), rebuild(list_shares, FIVE.threshold)
+    opened = None if None in seeds else unmask_one(table, first, VICTIM, *seeds)
+    return second, opened, vectors[VICTIM]
+
+
+def test_a_record_of_the_last_round_is_refused() -> None:
+    second, opened, _ = replay()
+    assert opened is None
+    assert second.codes[VICTIM] == "survivor-set-mismatch"  # it alone was told that it survived
+    others = {v: (str(error.code), error.suspects) for v, error in second.errors.items() if v != VICTIM}
+    assert others == dict.fromkeys([1, 2, 3, 4], ("sealed-share-does-not-open", (VICTIM,)))
+    assert set(second.masked) == {VICTIM}
+
+
+def test_teeth_records_that_name_no_round_open_the_victim_s_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: records and commitments are as in round 1 (checks removed: the ratchet, the round's number)."""
+    pair_keys, commitments, ratchet = machine.pair_keys, machine.share_commitments, client_session._ratchet
+
+    def frozen(seated: Seated) -> Seated:
+        return replace(ratchet(seated), channels=seated.channels)
+
+    monkeypatch.setattr(client_session, "_ratchet", frozen)
+    monkeypatch.setattr(machine, "pair_keys", lambda context, me: pair_keys(replace(context, round=1), me))
+    monkeypatch.setattr(machine, "share_commitments", lambda context: commitments(replace(context, round=1)))
+    second, opened, truth = replay()
+    assert set(second.answers) == {1, 2, 3, 4}
+    assert np.array_equal(opened, truth)
