@@ -201,6 +201,7 @@ class Table:
         }
         self.seen: list[bytes] = []  # every byte string that reached the server
         self.rounds = 0
+        self._graph: Cohort | None = None
         configs = (config.to_bytes(),)
         invitation = m.Invitation(configs, task.signature, self.enrolment.to_bytes())
         self.joins = {}
@@ -287,9 +288,12 @@ class Table:
 
     def graph(self) -> Cohort:
         """The cohort as everyone who was told the truth has it."""
-        members = {ClientId(member.id): member for member in self.cohort().members}
-        seats = {v: Seat(self.identities[v].public, member.channel_key) for v, member in members.items()}
-        return make_cohort(self.base, seats, self.config)
+        if self._graph is None:
+            seats = {
+                v: Seat(self.identities[v].public, body_of_join(e).channel_key) for v, e in self.joins.items()
+            }
+            self._graph = make_cohort(self.base, seats, self.config)
+        return self._graph
 
     def deal(self, view: View, receiver: ClientId) -> m.Deal:
         """The honest deal: what the others sent to the receiver."""
