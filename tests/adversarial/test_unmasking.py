@@ -12,8 +12,8 @@ import pytest
 
 from protocols import ClientId, RoundConfig, client_session, config, messages, policy, wire
 from protocols.client_session import ClientSession
-from protocols.context import SERVER
-from protocols.messages import Answer, Consistency, Survivors, Tags
+from protocols.context import SERVER, RoundContext
+from protocols.messages import Answer, Consistency, Deal, Survivors, Tags
 from protocols.outputs import Send
 from protocols.pairwise import agreement
 from protocols.pairwise import client as machine
@@ -129,7 +129,7 @@ def partial_round(table: Table, vectors) -> View:
     with pytest.raises(StopError):
         table.round(vectors)
     table.say = original
-    context = machine.RoundContext(table.base.session, table.rounds, table.config.hash)
+    context = RoundContext(table.base.session, table.rounds, table.config.hash)
     return View(context)
 
 
@@ -245,6 +245,46 @@ def test_teeth_without_tags_three_are_summed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(agreement, "hmac", SimpleNamespace(compare_digest=lambda mine, theirs: True))
     _, opened, exact = small_sum(lambda table, sender, receiver: bytes(16))
     assert opened.tolist() == exact
+
+
+# Two sharing sets: some are told that a client never dealt, the others that it dropped after it had.
+
+
+def two_sharing_sets() -> View:
+    table = seated(SIX)
+
+    def deal(v: ClientId, honest: Deal) -> Deal:
+        if v not in VICTIMS:
+            return honest
+        return Deal(ids(5), honest.records[:-1], honest.self_commitments[:-1], honest.list_commitments[:-1])
+
+    def tags(v: ClientId, honest: Tags) -> Tags:
+        return Tags(tuple(w for w in honest.absent if w != 5), honest.tags) if v in VICTIMS else honest
+
+    # Either way, clients 0 to 4 survive.
+    lies = Lies(deal=deal, dropped=lambda v: () if v in VICTIMS else ids(5), tags=tags)
+    return table.round(vectors_for(SIX, range(6)), lies)
+
+
+def test_one_survivor_set_out_of_two_sharing_sets_is_two_views() -> None:
+    view = two_sharing_sets()
+    assert view.answers == {}
+    assert {view.codes[v] for v in range(5)} == {"survivor-set-mismatch"}
+
+
+def test_teeth_a_view_of_the_survivors_alone_hides_the_sharing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: who never dealt and who dropped is one list (checks removed: U2 in the view).
+
+    They answer, and a client that some hold for absent and others for dropped has its shares out.
+    """
+    original = machine.view_digest
+
+    def merged(context: RoundContext, missing, dropped) -> bytes:
+        return original(context, sorted((*missing, *dropped)), ())
+
+    monkeypatch.setattr(machine, "view_digest", merged)
+    view = two_sharing_sets()
+    assert set(view.answers) == {0, 1, 2, 3, 4}
 
 
 # Tag reflection: a victim's own tags come back to it as a quorum.

@@ -195,15 +195,20 @@ def test_neither_own_certificates_nor_tags_pass_for_certificates(say: Callable) 
     assert set(view.answers) == set(range(48)) - {victim}
 
 
-def test_teeth_undirected_certificates_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: a pair has one tag key for both ways (checks removed: direction in the tag's key)."""
+def undirected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair has one tag key for both ways."""
     original = client_session.tag_keys
 
-    def undirected(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
+    def keys(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
         key = original(agreed, min(me, peer), max(me, peer)).sending
         return TagKeys(key, key)
 
-    monkeypatch.setattr(client_session, "tag_keys", undirected)
+    monkeypatch.setattr(client_session, "tag_keys", keys)
+
+
+def test_teeth_undirected_certificates_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: checks removed: direction in the tag's key."""
+    undirected(monkeypatch)
     view, victim = alone(reflected)
     assert victim in view.answers
 
@@ -218,26 +223,40 @@ def test_teeth_with_one_label_a_tag_is_a_certificate(monkeypatch: pytest.MonkeyP
     assert victim in view.answers
 
 
-def test_a_reflected_tag_is_not_counted_by_a_witness() -> None:
-    """Its own tags for other witnesses come back: of the m that it needs, those few are missing."""
+def short_tally() -> tuple[View, list[ClientId]]:
+    """Of the m views that a witness needs, its own tags for the other witnesses come back as the last ones.
+
+    Returns:
+        The round, and the witnesses, of whom the first is the victim.
+    """
     table = Watched()
     victim = table.witnesses[0]
 
     def tags(v: ClientId, honest: Tags) -> Tags:
         if v != victim:
             return honest
-        own = table.current.consistency[victim].tags
-        others = table.among(victim)
-        kept_ = [w for w in table.ids if w not in table.witnesses][: SPARSE.minimum_survivors - 2]
-        theirs = {w: told(table, w, victim) for w in kept_}
-        theirs |= {w: own[16 * others.index(w) :][:16] for w in others}
+        own, others = table.current.consistency[victim].tags, table.among(victim)
+        honest_ones = [w for w in table.ids if w not in table.witnesses][: SPARSE.minimum_survivors - 2]
+        theirs = {w: told(table, w, victim) for w in honest_ones}
+        theirs |= {w: own[16 * at : 16 * at + 16] for at, w in enumerate(others)}
         absent = tuple(w for w in table.ids if w not in theirs and w != victim)
         return Tags(absent, b"".join(theirs[w] for w in sorted(theirs)))
 
-    view = table.round(VECTORS, Lies(tags=tags))
+    return table.round(VECTORS, Lies(tags=tags)), list(table.witnesses)
+
+
+def test_a_witness_does_not_count_its_own_tags() -> None:
+    view, (victim, *others) = short_tally()
     assert view.codes == {victim: "survivor-set-mismatch"}
-    assert set(view.errors[victim].suspects) == set(table.witnesses) - {victim}
+    assert list(view.errors[victim].suspects) == others
     assert victim not in view.certificates
+
+
+def test_teeth_a_witness_counts_reflected_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: checks removed: direction in the tag's key."""
+    undirected(monkeypatch)
+    view, (victim, *_) = short_tally()
+    assert victim in view.certificates
 
 
 # Certificates of the last round.
