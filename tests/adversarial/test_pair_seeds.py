@@ -193,7 +193,7 @@ def test_teeth_unchecked_lists_spoil_the_sum_unnamed(
 ) -> None:
     """Mutant: any list will do (checks removed: the seal's tag, the commitments to listed seeds)."""
     monkeypatch.setattr(unmasking, "open_sealed", decrypted_only)
-    monkeypatch.setattr(unmasking, "pair_commitment", lambda seed: b"")
+    monkeypatch.setattr(unmasking, "pair_commitments", lambda context: lambda seed: b"")
     monkeypatch.setattr(unmasking, "pair_commitment_at", lambda dealt, place: b"")
     lie(monkeypatch)
     vectors = vectors_for(SEVEN, range(7))

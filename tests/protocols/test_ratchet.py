@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocols import RoundConfig, client_session
 from protocols.context import ClientId, RoundContext
 from protocols.messages import Shares
-from protocols.pairwise.schedule import list_sealing_key, pair_commitment, pair_keys
+from protocols.pairwise.schedule import list_sealing_key, pair_commitments, pair_keys
 from protocols.simulation import Federation
 from secagg.errors import SealError
 from secagg.kdf import Label, derive
@@ -107,7 +107,7 @@ def broken(
             if any(opens(guess, dealings[me].seed_list, b"") for guess in guesses):
                 fallen.add(("list", number))
             seeds = (key, *(keys_of(ClientId(v), key).seed for v in dealings if v != me))
-            if any(is_listed(seed, dealings[me]) for seed in seeds):
+            if any(is_listed(seed, dealings[me], context) for seed in seeds):
                 fallen.add(("list", number))
     return fallen
 
@@ -121,11 +121,11 @@ def opens(key: SecretBytes, sealed: bytes, context: bytes) -> bool:
     return True
 
 
-def is_listed(seed: SecretBytes, dealt: Shares) -> bool:
+def is_listed(seed: SecretBytes, dealt: Shares, context: RoundContext) -> bool:
     """Whether a dealing commits to this seed of a pair."""
-    commitments = dealt.pair_commitments
+    commit, commitments = pair_commitments(context), dealt.pair_commitments
     places = range(0, len(commitments), 16)
-    return pair_commitment(seed.reveal()) in [commitments[place : place + 16] for place in places]
+    return commit(seed.reveal()) in [commitments[place : place + 16] for place in places]
 
 
 @pytest.mark.parametrize("drop", [{}, {1: "unmask"}])

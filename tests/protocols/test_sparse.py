@@ -88,12 +88,14 @@ def test_a_witness_that_misses_the_tags_sits_out_and_returns(monkeypatch: pytest
     """It cannot certify what it did not count; nobody broke the protocol, so it is back in the next round."""
     federation = Federation(CONFIG, seed=6)
     assert federation.server._cohort is not None
-    lost, deliver = federation.server._cohort.witnesses[0], federation._deliver
+    lost = federation.server._cohort.witnesses[0]
+    session = federation.clients[lost]
+    receive = session.receive
 
-    def lose(client: ClientId, data: bytes) -> list[Output]:
-        return [] if client == lost and kind_of(data) == "tags" else deliver(client, data)
+    def lose(data: bytes, now: float) -> list[Output]:
+        return [] if kind_of(data) == "tags" else receive(data, now)
 
-    monkeypatch.setattr(federation, "_deliver", lose)
+    monkeypatch.setattr(session, "receive", lose)
     first = federation.round(lambda client, need: need.config.ring.zeros(CONFIG.length))
     assert first.exact
     assert first.survivors == tuple(IDS)

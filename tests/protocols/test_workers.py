@@ -250,7 +250,7 @@ def test_seconds_are_measured_where_the_clients_are() -> None:
         meter = Meter(clock)
         with Federation(SMALL, seed=1, processes=2, meter=meter) as federation:
             federation.round(honest(SMALL))
-        assert {phase for _, phase in meter.client_seconds} >= {"join", "keys", "masked", "unmask", "input"}
+        assert {phase for _, phase in meter.client_seconds} >= {"join", "shares", "masked", "unmask", "input"}
         seconds[clock] = sum(s for (_, phase), s in meter.client_seconds.items() if phase != "input")
     assert all(0 < spent < 60 for spent in seconds.values())
     meter = Meter()
