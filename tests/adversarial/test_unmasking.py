@@ -13,7 +13,7 @@ import pytest
 from protocols import ClientId, RoundConfig, client_session, config, messages, policy, wire
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, RoundContext
-from protocols.messages import Answer, Consistency, Deal, Survivors, Tags
+from protocols.messages import Answer, Consistency, Survivors, Tags
 from protocols.outputs import Send
 from protocols.pairwise import agreement
 from protocols.pairwise import client as machine
@@ -245,52 +245,6 @@ def test_teeth_without_tags_three_are_summed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(agreement, "hmac", SimpleNamespace(compare_digest=lambda mine, theirs: True))
     _, opened, exact = small_sum(lambda table, sender, receiver: bytes(16))
     assert opened.tolist() == exact
-
-
-# Two sharing sets: some are told that the last client never dealt, the others that it did.
-
-
-def two_sharing_sets(dropped: tuple[ClientId, ...]) -> View:
-    """The others are told, besides, that these dropped afterwards."""
-
-    def deal(v: ClientId, honest: Deal) -> Deal:
-        if v not in VICTIMS:
-            return honest
-        return Deal(ids(5), honest.records[:-1], honest.self_commitments[:-1], honest.list_commitments[:-1])
-
-    def tags(v: ClientId, honest: Tags) -> Tags:
-        # The last client is nobody to the victims, and its tag the last one.
-        return Tags(tuple(w for w in honest.absent if w != 5), honest.tags[:64]) if v in VICTIMS else honest
-
-    lies = Lies(deal=deal, dropped=lambda v: () if v in VICTIMS else dropped, tags=tags)
-    return seated(SIX).round(vectors_for(SIX, range(6)), lies)
-
-
-DROPPED = pytest.mark.parametrize("dropped", [ids(5), ids()], ids=["one survivor set", "two survivor sets"])
-
-
-@DROPPED
-def test_two_sharing_sets_are_two_views(dropped: tuple[ClientId, ...]) -> None:
-    view = two_sharing_sets(dropped)
-    assert view.answers == {}
-    assert {view.codes[v] for v in range(5)} == {"survivor-set-mismatch"}
-
-
-@DROPPED
-def test_teeth_a_view_without_the_sharing_set_hides_it(
-    monkeypatch: pytest.MonkeyPatch, dropped: tuple[ClientId, ...]
-) -> None:
-    """Mutants: a view is of who survives alone, or of who dropped alone (checks removed: U2 in the view)."""
-    original = machine.view_digest
-
-    def of_survivors(context: RoundContext, missing, left) -> bytes:
-        return original(context, (), sorted((*missing, *left)))
-
-    def of_dropped(context: RoundContext, missing, left) -> bytes:
-        return original(context, (), left)
-
-    monkeypatch.setattr(machine, "view_digest", of_survivors if dropped else of_dropped)
-    assert set(two_sharing_sets(dropped).answers) >= {0, 1, 2, 3, 4}
 
 
 # Tag reflection: a victim's own tags come back to it as a quorum.
