@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .config import SkellamNoise as SkellamNoise
     from .context import SERVER as SERVER
     from .context import ClientId as ClientId
+    from .durable import DurableClient as DurableClient
+    from .durable import DurableServer as DurableServer
     from .enrolment import enrol as enrol
     from .errors import ConfigError as ConfigError
     from .errors import FaultyPeerError as FaultyPeerError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .errors import PolicyRefusedError as PolicyRefusedError
     from .errors import ProtocolError as ProtocolError
     from .errors import SessionOverError as SessionOverError
+    from .errors import StateConflictError as StateConflictError
+    from .errors import StateError as StateError
     from .errors import ThresholdError as ThresholdError
     from .errors import WireError as WireError
     from .layout import Segment as Segment
@@ -32,15 +36,21 @@ if TYPE_CHECKING:
     from .outputs import NeedInput as NeedInput
     from .outputs import Persist as Persist
     from .outputs import Refused as Refused
+    from .outputs import SavedState as SavedState
     from .outputs import Send as Send
     from .pipeline import prepare as prepare
     from .pipeline import reveal as reveal
     from .policy import ClientPolicy as ClientPolicy
     from .server_session import ServerSession as ServerSession
     from .shell import open_client as open_client
+    from .shell import open_durable_client as open_durable_client
+    from .shell import open_durable_server as open_durable_server
     from .shell import open_server as open_server
+    from .shell import restore_client as restore_client
+    from .shell import restore_server as restore_server
     from .simulation import Federation as Federation
     from .simulation import simulate as simulate
+    from .store import StateStore as StateStore
     from .task import sign_task as sign_task
     from .transcript import Transcript as Transcript
 
@@ -48,6 +58,7 @@ _HOME = {
     "client_session": ("ClientSession",),
     "config": ("RoundConfig", "SkellamNoise"),
     "context": ("SERVER", "ClientId"),
+    "durable": ("DurableClient", "DurableServer"),
     "enrolment": ("enrol",),
     "errors": (
         "ConfigError",
@@ -60,16 +71,26 @@ _HOME = {
         "PolicyRefusedError",
         "ProtocolError",
         "SessionOverError",
+        "StateConflictError",
+        "StateError",
         "ThresholdError",
         "WireError",
     ),
     "layout": ("Segment",),
-    "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "Send"),
+    "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "SavedState", "Send"),
     "pipeline": ("prepare", "reveal"),
     "policy": ("ClientPolicy",),
     "server_session": ("ServerSession",),
-    "shell": ("open_client", "open_server"),
+    "shell": (
+        "open_client",
+        "open_durable_client",
+        "open_durable_server",
+        "open_server",
+        "restore_client",
+        "restore_server",
+    ),
     "simulation": ("Federation", "simulate"),
+    "store": ("StateStore",),
     "task": ("sign_task",),
     "transcript": ("Transcript",),
 }

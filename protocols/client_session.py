@@ -5,31 +5,40 @@ most one abort leaves, and everything later is ignored. Rollback of a saved mach
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from secagg.errors import AgreementError, SignatureError
-from secagg.kdf import Label, derive, deriver, extract
+from secagg.kdf import Label, derive, extract
 from secagg.keys import AgreementKey, SigningKey
-from secagg.parameters import InfeasibleError
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from . import wire
-from .cohort import Cohort, Ids, Seat, make_cohort
-from .config import RoundConfig
+from .cohort import Seat, make_cohort
 from .context import SERVER, ClientId, RoundContext, model_digest
 from .enrolment import check_enrolment
 from .errors import (
     Code,
     FaultyServerError,
-    FaultyServerOrPeerError,
     OutOfOrderError,
     PolicyRefusedError,
     ProtocolError,
     SessionOverError,
     ThresholdError,
     WireError,
+)
+from .membership import (
+    AwaitCohort,
+    AwaitInvitation,
+    ClientKnown,
+    Over,
+    Seated,
+    Session,
+    agree,
+    check_member,
+    check_size,
+    find_config,
+    ratchet,
+    take_place,
 )
 from .messages import (
     Body,
@@ -45,54 +54,10 @@ from .messages import Cohort as CohortMessage
 from .messages import Deal as DealMessage
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
-from .pairwise.place import Place
-from .pairwise.schedule import TagKeys, tag_keys
 from .policy import ClientPolicy
-from .task import Task, check_task
+from .task import check_task
 
 MAX_SKIPPED_ROUNDS = 256  # a ratchet step per peer each: a longer gap is a new session
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitInvitation:
-    """Nothing is known yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitCohort:
-    """Joined; the cohort's channel keys are awaited."""
-
-    task: Task
-    expires: int
-    identities: dict[ClientId, bytes]
-    context: RoundContext
-    channel_key: AgreementKey
-    seed: SecretBytes
-
-
-@dataclass(frozen=True, slots=True)
-class Seated:
-    """In the cohort. `channels` and `seed` belong to the next round and ratchet forward with it."""
-
-    task: Task
-    expires: int
-    context: RoundContext
-    cohort: Cohort
-    holders: Ids
-    next_round: int
-    channels: dict[ClientId, SecretBytes] = field(repr=False)
-    tag_keys: dict[ClientId, TagKeys] = field(repr=False)
-    seed: SecretBytes
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """Ended by an error; no secret is left."""
-
-    error: ProtocolError
-
-
-_Session = AwaitInvitation | AwaitCohort | Seated | Over
 
 
 class ClientSession:
@@ -109,12 +74,35 @@ class ClientSession:
         self, *, me: ClientId, identity: SigningKey, policy: ClientPolicy, entropy: SecretBytes
     ) -> None:
         self._me, self._identity, self._policy, self._entropy = me, identity, policy, entropy
-        self._session: _Session = AwaitInvitation()
+        self._session: Session = AwaitInvitation()
         self._round: machine.ClientState | None = None
         self._last_input, self._last_outputs = b"", list[Output]()
         self._seen: set[bytes] = set()
         self._last_heard = 0.0
         self._model = b""
+
+    @classmethod
+    def recall(
+        cls,
+        known: ClientKnown,
+        state: machine.ClientState | None,
+        *,
+        me: ClientId,
+        identity: SigningKey,
+        policy: ClientPolicy,
+    ) -> "ClientSession":
+        """A session that knows what another one knew. It needs no entropy: it has joined."""
+        session = cls(me=me, identity=identity, policy=policy, entropy=SecretBytes(b""))
+        session._session, session._round, session._model = known.session, state, known.model
+        session._last_input, session._last_outputs = known.last_input, list(known.last_outputs)
+        session._seen, session._last_heard = set(known.seen), known.last_heard
+        return session
+
+    def memory(self) -> tuple[ClientKnown, machine.ClientState | None]:
+        """What `recall` takes."""
+        outputs, seen = tuple(self._last_outputs), frozenset(self._seen)
+        known = ClientKnown(self._session, self._last_input, outputs, seen, self._last_heard, self._model)
+        return known, self._round
 
     @property
     def over(self) -> bool:
@@ -133,7 +121,7 @@ class ClientSession:
         try:
             outputs = self._dispatch(wire.decode_envelope(data), now)
         except ThresholdError:
-            self._round, outputs = None, []  # sits this round out
+            self._round, self._model, outputs = None, b"", []  # sits this round out
         except ProtocolError as error:
             return self._poison(error)
         self._last_input, self._last_outputs, self._last_heard = seen, outputs, now
@@ -167,7 +155,7 @@ class ClientSession:
     def tick(self, now: float) -> list[Output]:
         """Give up a round that has been silent for longer than the policy's patience."""
         if self._round is not None and now - self._last_heard >= self._policy.patience_seconds:
-            self._round = None
+            self._round, self._last_outputs, self._model = None, [], b""
         return []
 
     def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output]:
@@ -227,17 +215,14 @@ class ClientSession:
         if stranger is not None:
             raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
         seats = {v: Seat(waiting.identities[v], member.channel_key) for v, member in by_id.items()}
-        _check_size(base, len(ids))
+        check_size(base, len(ids))
         cohort = make_cohort(waiting.context, seats, base)
         holders = cohort.holders(me)
         # A witness hears from everyone.
         tagging = ids if me in cohort.witnesses else cohort.witnesses
-        peers = sorted({*holders, *tagging} - {me})
-        for client in peers:
-            _check_member(waiting.context, client, seats[client], by_id[client].signature)
-        shared = {client: _agree(waiting, cohort, me, client) for client in peers}
-        channels = {v: derive(shared[v], Label.CHANNEL) for v in holders if v != me}
-        tags = {v: tag_keys(shared[v], me, v) for v in tagging if v != me}
+        for client in sorted({*holders, *tagging} - {me}):
+            check_member(waiting.context, client, seats[client], by_id[client].signature)
+        channels, tags = agree(waiting, cohort, me, holders=holders, tagging=tagging)
         self._session = Seated(
             waiting.task,
             waiting.expires,
@@ -253,7 +238,7 @@ class ClientSession:
     def _open_round(self, seated: Seated, envelope: wire.Envelope, now: float) -> list[Output]:
         """A new round begins; an unfinished one is given up and its secrets with it."""
         message = wire.decode_body(envelope, RoundOpen)
-        config = _find_config(seated.task, envelope)
+        config = find_config(seated.task, envelope.config_hash)
         if now >= seated.expires:
             raise PolicyRefusedError(
                 Code.ENROLMENT_EXPIRED, f"the enrolment list expired at {seated.expires}"
@@ -269,12 +254,12 @@ class ClientSession:
         self._round = None
         self._seen.clear()
         for _ in range(envelope.round - seated.next_round):
-            seated = _ratchet(seated)
+            seated = ratchet(seated)
         cohort, model = seated.cohort.digest, model_digest(message.model)
         context = RoundContext(envelope.session, envelope.round, config.hash, cohort, model)
-        place = Place(self._me, seated.cohort, seated.holders, seated.tag_keys, config)
+        place = take_place(self._me, seated, config)
         self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
-        self._session = _ratchet(seated)
+        self._session = ratchet(seated)
         self._model = message.model
         return [self._send(context, reply)]
 
@@ -294,8 +279,8 @@ class ClientSession:
         match state:
             case machine.AwaitShares():
                 self._round = state.accept(wire.decode_body(envelope, DealMessage))
-                place = self._round.place
-                return [NeedInput(self._round.context.round, place.config, self._model)]
+                model, self._model = self._model, b""  # the request holds it from here on
+                return [NeedInput(self._round.context.round, self._round.place.config, model)]
             case machine.AwaitSurvivors():
                 self._round, reply = state.accept(wire.decode_body(envelope, Survivors))
             case machine.AwaitConsistency() | machine.AwaitTally():
@@ -311,69 +296,14 @@ class ClientSession:
         """Drop every secret; say once, with a fixed code, that it is over."""
         context = self._context()
         self._session, self._round, self._model = Over(error), None, b""
-        self._last_outputs, self._entropy = [], SecretBytes(b"")
-        if context is None:
-            return [Aborted(error)]
-        abort = ClientAbort(error.code, tuple(sorted(error.suspects)))
-        return [self._send(context, abort), Aborted(error)]
+        self._last_outputs, self._entropy = [Aborted(error)], SecretBytes(b"")
+        if context is not None:
+            abort = ClientAbort(error.code, tuple(sorted(error.suspects)))
+            self._last_outputs.insert(0, self._send(context, abort))
+        return list(self._last_outputs)
 
     def _context(self) -> RoundContext | None:
         """The context of an abort: what both ends know whatever went wrong."""
         if self._round is not None:
             return self._round.context.public()
         return self._session.context if isinstance(self._session, AwaitCohort | Seated) else None
-
-
-def _check_size(base: RoundConfig, seated: int) -> None:
-    """The bounds of a sparse graph hold for those who sit in it: fewer seats, a larger share corrupt."""
-    if base.degree is None or seated == base.clients:
-        return
-    if seated <= base.degree + 1:
-        raise FaultyServerError(Code.ROSTER_INVALID, f"{seated} clients are no graph of degree {base.degree}")
-    try:
-        base.check_graph(clients=seated, corrupt=base.corrupt)
-    except InfeasibleError as error:
-        raise FaultyServerError(
-            Code.ROSTER_INVALID, f"the graph is not safe with {seated} clients: {error}"
-        ) from error
-
-
-def _check_member(context: RoundContext, client: ClientId, seat: Seat, signature: bytes) -> None:
-    # T06: a key the server made up carries no signature of an enrolled identity.
-    try:
-        wire.check_join_signature(context, client, seat.channel_key, signature, seat.identity)
-    except SignatureError as error:
-        raise FaultyServerOrPeerError(
-            Code.PEER_KEY_SIGNATURE,
-            f"the channel key of client {client} is not signed by its identity",
-            suspects=(client,),
-        ) from error
-
-
-def _agree(waiting: AwaitCohort, cohort: Cohort, me: ClientId, peer: ClientId) -> SecretBytes:
-    """What two members share, bound to the cohort, both ids and both exact public keys."""
-    seat = cohort.seats[peer]
-    try:
-        shared = extract(waiting.channel_key.agree(seat.channel_key), salt=cohort.digest)
-    except AgreementError as error:
-        raise FaultyServerOrPeerError(
-            Code.KEY_DEGENERATE, f"the channel key of client {peer} is degenerate", suspects=(peer,)
-        ) from error
-    ends = sorted([(me, waiting.channel_key.public), (peer, seat.channel_key)])
-    return derive(shared, Label.AGREEMENT, *(part for end in ends for part in end))
-
-
-def _ratchet(seated: Seated) -> Seated:
-    """The keys of the next round; from them the old ones cannot be computed (T39)."""
-    step = deriver(Label.NEXT_CHANNEL)
-    channels = {peer: step(key) for peer, key in seated.channels.items()}
-    seed = derive(seated.seed, Label.NEXT_SEED)
-    return replace(seated, next_round=seated.next_round + 1, channels=channels, seed=seed)
-
-
-def _find_config(task: Task, envelope: wire.Envelope) -> RoundConfig:
-    for config in task.configs:
-        if config.hash == envelope.config_hash:
-            return config
-    # T34: only what the operator signed and this client checked can run.
-    raise PolicyRefusedError(Code.CONFIG_INVALID, "the round's config is none of those this client accepted")

@@ -119,3 +119,11 @@ class SessionOverError(LocalError, RuntimeError):
 
 class WorkerError(LocalError, RuntimeError):
     """A worker process of a simulation ended before it was told to."""
+
+
+class StateError(LocalError, ValueError):
+    """A saved state that cannot be used here, or a store that cannot keep one."""
+
+
+class StateConflictError(StateError):
+    """A state that does not follow the one in the store: another process went on from there."""

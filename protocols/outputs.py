@@ -1,6 +1,6 @@
 """What a session asks its shell to do. Values only; the shell acts on them in order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,28 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedState:
+    """A session as it is now. It is secret and good for one restoration (SPEC 13).
+
+    Attributes:
+        session: 16 bytes.
+        party: The client, or `SERVER`.
+        sequence: From 1; each state follows the one before it.
+        data: What `restore_client` or `restore_server` takes: sealed under a client's identity, a
+            server's in the clear.
+    """
+
+    session: bytes
+    party: ClientId
+    sequence: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Persist:
     """Commit `record` durably before acting on any later output."""
 
-    record: Opening
+    record: Opening | SavedState
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ anyone could have sent it; a signed one that breaks the protocol ends its sender
 """
 
 import hashlib
+from dataclasses import dataclass
 
 from . import wire
 from .cohort import Cohort, Ids, Seat, make_cohort
@@ -42,6 +43,29 @@ from .task import Task
 from .transcript import Transcript
 
 
+@dataclass(frozen=True, slots=True)
+class ServerKnown:
+    """What a server knows beside its task, its enrolment and the state of its round.
+
+    Attributes:
+        session: 16 bytes.
+        joined: Who joined, with the key and its signature.
+        cohort: Who is seated, once that is fixed.
+        excluded: Who is out of the session.
+        seen: Digests of the round's messages by sender and kind.
+        rounds: How many were opened.
+        timed: Whether a deadline was running.
+    """
+
+    session: bytes
+    joined: dict[ClientId, Member]
+    cohort: Cohort | None
+    excluded: frozenset[ClientId]
+    seen: dict[tuple[ClientId, str], bytes]
+    rounds: int
+    timed: bool
+
+
 class ServerSession:
     """The shell around the server's states.
 
@@ -71,12 +95,58 @@ class ServerSession:
         self._joined: dict[ClientId, Member] = {}
         self._cohort: Cohort | None = None
         self._holders: dict[ClientId, Ids] = {}
-        self._slots: dict[ClientId, dict[ClientId, int]] = {}
         self._state: machine.Collecting | None = None
         self._excluded: set[ClientId] = set()
         self._seen: dict[tuple[ClientId, str], bytes] = {}
         self._rounds = 0
         self.deadline: float | None = now + phase_seconds
+
+    @classmethod
+    def recall(
+        cls,
+        known: ServerKnown,
+        holders: dict[ClientId, Ids],
+        state: machine.Collecting | None,
+        *,
+        task: Task,
+        enrolment: Enrolment,
+        now: float,
+        recorder: Transcript | None,
+        phase_seconds: float,
+    ) -> "ServerSession":
+        """A session that knows what another one knew. A deadline that was running begins again."""
+        session = cls(
+            task=task,
+            enrolment=enrolment,
+            session=known.session,
+            now=now,
+            recorder=recorder,
+            phase_seconds=phase_seconds,
+        )
+        session._joined, session._cohort, session._state = dict(known.joined), known.cohort, state
+        session._holders = holders
+        session._excluded, session._seen = set(known.excluded), dict(known.seen)
+        session._rounds = known.rounds
+        session.deadline = session.deadline if known.timed else None
+        return session
+
+    def memory(self) -> tuple[ServerKnown, machine.Collecting | None]:
+        """What `recall` takes."""
+        known = ServerKnown(
+            self._base.session,
+            self._joined,
+            self._cohort,
+            frozenset(self._excluded),
+            self._seen,
+            self._rounds,
+            self.deadline is not None,
+        )
+        return known, self._state
+
+    @property
+    def session_hash(self) -> bytes:
+        """32 bytes: the task and the enrolment."""
+        return self._base.config_hash
 
     @property
     def cohort(self) -> tuple[ClientId, ...]:
@@ -120,7 +190,7 @@ class ServerSession:
         context = RoundContext(
             self._base.session, self._rounds, config.hash, self._cohort.digest, model_digest(model)
         )
-        table = Round(self._cohort, self._holders, self._slots, config)
+        table = Round(self._cohort, self._holders, config)
         self._state = machine.open_round(table, context, clients)
         self._seen.clear()
         self.deadline = now + self._phase_seconds
@@ -280,7 +350,6 @@ class ServerSession:
         seats = {v: Seat(self._identities[v], self._joined[v].channel_key) for v in ids}
         self._cohort = make_cohort(self._base, seats, base)
         self._holders = self._cohort.all_holders()
-        self._slots = {v: {u: slot for slot, u in enumerate(of_v)} for v, of_v in self._holders.items()}
         return [self._send(self._base, tuple(ids), CohortMessage(members))]
 
     def _translate(self, result: machine.ServerOutput, context: RoundContext) -> Output:

@@ -7,6 +7,7 @@ from secagg.secret import SecretBytes
 
 from .client_session import ClientSession
 from .context import ClientId
+from .durable import DurableClient, DurableServer
 from .enrolment import Enrolment
 from .outputs import Output
 from .policy import ClientPolicy
@@ -54,3 +55,70 @@ def open_client(policy: ClientPolicy, identity: SigningKey, *, me: ClientId) -> 
     return ClientSession(
         me=me, identity=identity, policy=policy, entropy=SecretBytes(secrets.token_bytes(32))
     )
+
+
+def open_durable_server(
+    config: Task,
+    invited: Enrolment,
+    *,
+    now: float,
+    recorder: Transcript | None = None,
+    phase_seconds: float = 60.0,
+) -> tuple[DurableServer, list[Output]]:
+    """As `open_server`, for a shell that commits every `Persist` before it goes on."""
+    session = ServerSession(
+        task=config,
+        enrolment=invited,
+        session=secrets.token_bytes(16),
+        now=now,
+        recorder=recorder,
+        phase_seconds=phase_seconds,
+    )
+    server = DurableServer(session)
+    return server, server.invite()
+
+
+def open_durable_client(policy: ClientPolicy, identity: SigningKey, *, me: ClientId) -> DurableClient:
+    """As `open_client`, for a shell that commits every `Persist` before it goes on."""
+    session = open_client(policy, identity, me=me)
+    return DurableClient(session, me=me, identity=identity, policy=policy)
+
+
+def restore_server(
+    saved: bytes,
+    config: Task,
+    invited: Enrolment,
+    *,
+    now: float,
+    recorder: Transcript | None = None,
+    phase_seconds: float = 60.0,
+) -> DurableServer:
+    """The server's session that `saved` was made of; act on what its `resume` gives.
+
+    Args:
+        saved: `SavedState.data`, as the store has it.
+        config: The task it was opened with.
+        invited: The list it was opened with.
+        now: As in `open_server`; the open phase's deadline begins again here.
+        recorder: Where the transcript goes on; what is sent again is not recorded again.
+        phase_seconds: How long a phase waits for the last client.
+
+    Raises:
+        StateError: If the state is damaged, of another version, task or enrolment list.
+    """
+    return DurableServer.restore(
+        saved, task=config, enrolment=invited, now=now, recorder=recorder, phase_seconds=phase_seconds
+    )
+
+
+def restore_client(
+    saved: bytes, policy: ClientPolicy, identity: SigningKey, *, me: ClientId
+) -> DurableClient:
+    """The client's session that `saved` was made of; act on what its `resume` gives.
+
+    No entropy is drawn: the session goes on with the secrets it has.
+
+    Raises:
+        StateError: If the state is damaged, of another version, client, identity or policy.
+    """
+    return DurableClient.restore(saved, me=me, identity=identity, policy=policy)

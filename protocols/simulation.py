@@ -208,7 +208,7 @@ class Federation:
                         sends.append(following)
                         queue.popleft()
                     queue.extend(self._carry(sends))
-                case Persist(record) if self._commit is not None:
+                case Persist(Opening() as record) if self._commit is not None:
                     self._commit(record)
                 case Excluded() | Refused() as event:
                     self._events.append(event)

@@ -69,6 +69,10 @@ class Label(StrEnum):
     NOISE = "noise"
     SIMULATION = "simulation"
     VAULT = "vault"
+    # Saved states
+    STATE_TAG = "tag of a saved state"
+    STATE_KEY = "key of a saved state"
+    STATE_POLICY = "policy of a saved state"
 
 
 def encode(*fields: bytes | int | str) -> bytes:
@@ -154,3 +158,8 @@ def deriver(label: Label, *common: bytes | int | str, length: int = KEY_BYTES) -
         return SecretBytes(HKDFExpand(algorithm, length, info).derive(key.reveal()))
 
     return expand
+
+
+def mac(key: SecretBytes, label: Label, *fields: bytes | int | str) -> bytes:
+    """HMAC-SHA-256 over the label and the fields, 32 bytes. Compare with `hmac.compare_digest`."""
+    return hmac.digest(key.reveal(), encode(label, *fields), "sha256")

@@ -97,6 +97,10 @@ class AgreementKey:
             raise AgreementError("the peer's key is of low order")
         return SecretBytes(shared)
 
+    def reveal(self) -> SecretBytes:
+        """The 32 bytes that `from_seed` makes this pair from, for a state that is saved."""
+        return SecretBytes(self._private.private_bytes_raw())
+
     def __repr__(self) -> str:
         return f"AgreementKey(public={self.public.hex()})"
 

@@ -5,6 +5,7 @@ comes as a function, so that the context is encoded once and not once for each.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from protocols.config import RoundConfig
@@ -28,7 +29,8 @@ class PairKeys(NamedTuple):
     seed: SecretBytes
 
 
-class TagKeys(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TagKeys:
     """What one pair tags its views with for a session, from one end's side."""
 
     sending: SecretBytes

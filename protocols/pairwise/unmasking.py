@@ -6,7 +6,7 @@ Nothing is subtracted that was not checked against what its owner committed to (
 from collections import defaultdict
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocols.cohort import Cohort, Ids
 from protocols.config import RoundConfig
@@ -41,14 +41,18 @@ class Round:
     Attributes:
         cohort: The session's.
         holders: Everyone's (SPEC 5.5).
-        slots: For each dealer, where each of its holders stands among them.
         config: The round's.
+        slots: For each dealer, where each of its holders stands among them.
     """
 
     cohort: Cohort
     holders: Mapping[ClientId, Ids]
-    slots: Mapping[ClientId, Mapping[ClientId, int]]
     config: RoundConfig
+    slots: Mapping[ClientId, Mapping[ClientId, int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        slots = {v: {u: slot for slot, u in enumerate(of_v)} for v, of_v in self.holders.items()}
+        object.__setattr__(self, "slots", slots)
 
     def pair_slot(self, one: ClientId, other: ClientId) -> int:
         """Where a neighbour stands in the lists of a client that skip the client itself."""

@@ -136,7 +136,7 @@ def test_the_state_after_a_round_opens_nothing_older(drop: dict[int, str]) -> No
 
 def test_without_a_ratchet_everything_older_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        client_session, "_ratchet", lambda seated: replace(seated, next_round=seated.next_round + 1)
+        client_session, "ratchet", lambda seated: replace(seated, next_round=seated.next_round + 1)
     )
     federation, record, contexts = run(ROUNDS, {})
     fallen = broken(federation, record, contexts, me=0)
