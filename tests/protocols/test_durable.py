@@ -28,6 +28,7 @@ from protocols import (
     Transcript,
     enrol,
     open_durable_client,
+    open_durable_server,
     restore_client,
     restore_server,
     sign_task,
@@ -560,6 +561,17 @@ def test_a_header_alone_is_refused_by_name() -> None:
             FINISHED.restored_server(write_saved(header, body, None).data)
 
 
+def test_a_round_before_the_cohort_is_refused_by_name() -> None:
+    saved, early = FINISHED.states["server AwaitMasked"], Site(config=COMPLETE)
+    header, body = read_saved(saved.data, SERVER, None)
+    (first,) = (o.record for o in early.server.invite() if isinstance(o, Persist))
+    known = _PARTS.decode(read_saved(first.data, SERVER, None)[1])[1]
+    pending, _, state = _PARTS.decode(body)
+    mixed = write_saved(header, msgspec.msgpack.encode((pending, known, state)), None)
+    with pytest.raises(StateError, match="before its cohort"):
+        FINISHED.restored_server(mixed.data)
+
+
 # Two answers
 
 
@@ -590,6 +602,13 @@ def test_a_client_answers_once_across_a_crash() -> None:
 def test_teeth_a_shell_that_sends_before_it_commits_answers_twice() -> None:
     site = site_after("client AwaitSurvivors")
     assert len(set(two_answers(site, send_first=True))) == 2
+
+
+def test_a_real_server_s_sessions_are_its_own() -> None:
+    site = Site(config=COMPLETE)
+    (one, first), (_, second) = (open_durable_server(site.task, site.enrolment, now=0.0) for _ in range(2))
+    assert first[0].record.session != second[0].record.session
+    assert site.restored_server(first[0].record.data).resume() == first[1:] == one.resume()
 
 
 def test_the_public_entry_draws_entropy_once() -> None:
