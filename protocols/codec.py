@@ -59,9 +59,10 @@ def from_bytes(kind: type[_Value], data: bytes, *, table: FindTable = no_table) 
     Raises:
         StateError: If the bytes are not the canonical encoding of such a value.
     """
+    codec = _codec(kind)
     try:
-        value = cast("_Value", _codec(kind).read(msgspec.msgpack.decode(data), table))
-        canonical = to_bytes(kind, value) == data
+        value = cast("_Value", codec.read(msgspec.msgpack.decode(data), table))
+        canonical = msgspec.msgpack.encode(codec.write(value)) == data
     except (
         msgspec.MsgspecError,
         SecaggError,
