@@ -38,6 +38,7 @@ from protocols import (
     restore_server,
     sign_task,
 )
+from protocols.outputs import Opening
 from protocols.wire import decode_envelope
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
@@ -108,6 +109,8 @@ class Shell:
                     self.perhaps_die(state.sequence, "before")
                     self.store.commit(state)
                     self.perhaps_die(state.sequence, "after")
+                case Persist(Opening() as opening):
+                    self.say("opening", [opening.session.hex(), opening.round, opening.survivors])
                 case Send(to, data):
                     self.say("send", [to, data])
                 case NeedInput(round=number):
@@ -137,7 +140,7 @@ class Hub:
         self.directory, self.case = directory, case
         self.processes: dict = {}
         self.phase, self.deaths, self.queue = "", 0, deque()
-        self.result: dict = {"wire": [], "finished": [], "aborted": []}
+        self.result: dict = {"wire": [], "opening": [], "finished": [], "aborted": []}
         for party in (*IDS, SERVER):
             self.start(party, first_life=True)
 

@@ -58,6 +58,8 @@ def test_a_party_that_is_killed_at_any_write_comes_back_to_the_same_sum(party: i
             (tuple(SUM), (0, 1, 2, 3))
         }, told
         assert second_thoughts(result["wire"]) == [], told
+        openings = {json.dumps(opening) for opening in result["opening"]}
+        assert len(openings) == 1, told  # a ledger may be told twice, never of two sums
 
 
 def test_an_undisturbed_round_writes_as_often_as_is_killed(tmp_path: Path) -> None:
