@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow  # dozens of rounds among real processes
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = (1 << 32) - 1
 SUM = [1 + 2 + 3 + 4] * 3
-# A client: join, cohort, open, roster, deal, input, survivors, tags.
-# The server: invitation, cohort, open, and five phases that end.
-WRITES = range(1, 9)
+# A client: join, cohort, open, deal, input, survivors, tags.
+# The server: invitation, cohort, open, and four phases that end.
+WRITES = range(1, 8)
 
 
 def run(directory: Path, cases: list[dict]) -> list[dict]:
@@ -63,7 +63,7 @@ def test_a_party_that_is_killed_at_any_write_comes_back_to_the_same_sum(party: i
 
 
 def test_an_undisturbed_round_writes_as_often_as_is_killed(tmp_path: Path) -> None:
-    """So that no write is left out above: the ninth write of either role never comes."""
+    """So that no write is left out above: the eighth write of either role never comes."""
     beyond = WRITES.stop
     for result in run(tmp_path, [{"party": v, "write": beyond, "when": "before"} for v in (-1, 0)]):
         assert result["deaths"] == 0
@@ -72,7 +72,7 @@ def test_an_undisturbed_round_writes_as_often_as_is_killed(tmp_path: Path) -> No
 
 def test_teeth_a_server_that_sends_before_it_commits_names_two_survivor_sets(tmp_path: Path) -> None:
     """Killed as it closes the masked phase, and one client is gone when it asks again."""
-    case = {"party": -1, "write": 6, "when": "before", "silent": 1}
+    case = {"party": -1, "write": 5, "when": "before", "silent": 1}
     kept, broken = run(tmp_path, [case, {**case, "send_first": True}])
     assert second_thoughts(kept["wire"]) == []
     assert kept["finished"] == [[[1 + 3 + 4] * 3, [0, 2, 3]]]

@@ -40,7 +40,7 @@ SPARSE = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12
 )
 AUTHORITY, OPERATOR = signing_key("authority"), signing_key("operator")
-PHASES = ("keys", "shares", "masked", "consistency", "unmask")
+PHASES = ("shares", "masked", "consistency", "unmask")
 
 
 @dataclass(kw_only=True)

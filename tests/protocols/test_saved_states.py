@@ -67,27 +67,22 @@ def test_what_a_state_has_erased_is_in_no_later_one() -> None:
         if v == 0:
             saved = site.clients[v]._saved
             bodies[type(state).__name__] = read_saved(saved.data, v, site.identities[v])[1]
-            for name in ("seed", "mask_seed", "self_seed", "sampler"):
-                if hasattr(state, name):
-                    secrets[name] = getattr(state, name).reveal()
-            if hasattr(state, "mask_key"):
-                secrets["mask_key"] = state.mask_key.reveal().reveal()
+            if hasattr(state, "self_seed"):
+                secrets["self_seed"] = state.self_seed.reveal()
+            for name in ("opening", "seeds"):
+                for peer, key in getattr(state, name, {}).items():
+                    secrets[f"{name} {peer}"] = key.reveal()
             for peer, shares in getattr(state, "held", {}).items():
                 secrets[f"share {peer}"] = shares.of_self_mask.reveal()
-                secrets[f"other share {peer}"] = shares.of_mask_key.reveal()
+                secrets[f"other share {peer}"] = shares.of_list_key.reveal()
         return rest
 
     site.take_client = keep  # type: ignore[method-assign]
     site.run()
-    last = {
-        "seed": "AwaitRoster",
-        "mask_seed": "AwaitRoster",
-        "mask_key": "AwaitInput",
-        "self_seed": "AwaitInput",
-        "sampler": "AwaitConsistency",
-    } | {name: "AwaitConsistency" for name in secrets if "share" in name}
-    order = ["AwaitRoster", "AwaitShares", "AwaitInput", "AwaitSurvivors", "AwaitConsistency", "Done"]
-    assert secrets.keys() == last.keys()
+    lasts = {"self_seed": "AwaitInput", "opening": "AwaitShares", "seeds": "AwaitInput"}
+    last = {name: lasts.get(name.split()[0], "AwaitConsistency") for name in secrets}
+    order = ["AwaitShares", "AwaitInput", "AwaitSurvivors", "AwaitConsistency", "Done"]
+    assert len(secrets) == 1 + 2 * 4 + 2 * 5
     for name, value in secrets.items():
         assert value in bodies[last[name]], name
         for state in order[order.index(last[name]) + 1 :]:
