@@ -262,12 +262,12 @@ def test_a_record_of_the_last_round_is_refused() -> None:
 
 def test_teeth_records_that_name_no_round_open_the_victim_s_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: records and commitments are as in round 1 (checks removed: the ratchet, the round's number)."""
-    pair_keys, commitments, ratchet = machine.pair_keys, machine.share_commitments, client_session._ratchet
+    pair_keys, commitments, ratchet = machine.pair_keys, machine.share_commitments, client_session.ratchet
 
     def frozen(seated: Seated) -> Seated:
         return replace(ratchet(seated), channels=seated.channels)
 
-    monkeypatch.setattr(client_session, "_ratchet", frozen)
+    monkeypatch.setattr(client_session, "ratchet", frozen)
     monkeypatch.setattr(machine, "pair_keys", lambda context, me: pair_keys(replace(context, round=1), me))
     monkeypatch.setattr(machine, "share_commitments", lambda context: commitments(replace(context, round=1)))
     second, opened, truth = replay()

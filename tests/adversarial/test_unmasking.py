@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from protocols import ClientId, RoundConfig, client_session, config, messages, policy, wire
+from protocols import ClientId, RoundConfig, config, membership, messages, policy, wire
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, RoundContext
 from protocols.messages import Answer, Consistency, Survivors, Tags
@@ -271,13 +271,13 @@ def test_reflected_tags_are_no_quorum() -> None:
 
 def test_teeth_undirected_tags_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: a pair has one tag key for both ways (checks removed: direction in the tag's key)."""
-    original = client_session.tag_keys
+    original = membership.tag_keys
 
     def undirected(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
         key = original(agreed, min(me, peer), max(me, peer)).sending
         return TagKeys(key, key)
 
-    monkeypatch.setattr(client_session, "tag_keys", undirected)
+    monkeypatch.setattr(membership, "tag_keys", undirected)
     _, opened, exact = small_sum(reflected)
     assert opened.tolist() == exact
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as altered
 
-from protocols import ClientId, RoundConfig, client_session, wire
+from protocols import ClientId, RoundConfig, membership, wire
 from protocols.context import RoundContext
 from protocols.messages import Certificates, Certified, Tags
 from protocols.outputs import Excluded
@@ -197,13 +197,13 @@ def test_neither_own_certificates_nor_tags_pass_for_certificates(say: Callable) 
 
 def undirected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pair has one tag key for both ways."""
-    original = client_session.tag_keys
+    original = membership.tag_keys
 
     def keys(agreed: SecretBytes, me: ClientId, peer: ClientId) -> TagKeys:
         key = original(agreed, min(me, peer), max(me, peer)).sending
         return TagKeys(key, key)
 
-    monkeypatch.setattr(client_session, "tag_keys", keys)
+    monkeypatch.setattr(membership, "tag_keys", keys)
 
 
 def test_teeth_undirected_certificates_can_be_reflected(monkeypatch: pytest.MonkeyPatch) -> None:
