@@ -68,12 +68,20 @@ class ClientSession:
         identity: Its enrolled key.
         policy: Its own policy.
         entropy: 32 secret bytes never used before; `protocols.open_client` draws them.
+        threads: How many cores may add masks; no result depends on it.
     """
 
     def __init__(
-        self, *, me: ClientId, identity: SigningKey, policy: ClientPolicy, entropy: SecretBytes
+        self,
+        *,
+        me: ClientId,
+        identity: SigningKey,
+        policy: ClientPolicy,
+        entropy: SecretBytes,
+        threads: int = 1,
     ) -> None:
         self._me, self._identity, self._policy, self._entropy = me, identity, policy, entropy
+        self._threads = threads
         self._session: Session = AwaitInvitation()
         self._round: machine.ClientState | None = None
         self._last_input, self._last_outputs = b"", list[Output]()
@@ -90,9 +98,10 @@ class ClientSession:
         me: ClientId,
         identity: SigningKey,
         policy: ClientPolicy,
+        threads: int,
     ) -> "ClientSession":
         """A session that knows what another one knew. It needs no entropy: it has joined."""
-        session = cls(me=me, identity=identity, policy=policy, entropy=SecretBytes(b""))
+        session = cls(me=me, identity=identity, policy=policy, entropy=SecretBytes(b""), threads=threads)
         session._session, session._round, session._model = known.session, state, known.model
         session._last_input, session._last_outputs = known.last_input, list(known.last_outputs)
         session._seen, session._last_heard = set(known.seen), known.last_heard
@@ -146,7 +155,7 @@ class ClientSession:
         if round is not None and round != self._round.context.round:
             raise SessionOverError(f"round {self._round.context.round} awaits an input, not round {round}")
         try:
-            self._round, message = self._round.submit(vector)
+            self._round, message = self._round.submit(vector, threads=self._threads)
         except ProtocolError as error:
             return self._poison(error)
         self._last_outputs, self._last_heard = [self._send(self._round.context, message)], now

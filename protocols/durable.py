@@ -78,7 +78,9 @@ class DurableClient:
         self._mark, self._dumped = self._moment(), False
 
     @classmethod
-    def restore(cls, data: bytes, *, me: ClientId, identity: SigningKey, policy: ClientPolicy) -> Self:
+    def restore(
+        cls, data: bytes, *, me: ClientId, identity: SigningKey, policy: ClientPolicy, threads: int = 1
+    ) -> Self:
         """The session that a state was saved of.
 
         Raises:
@@ -94,7 +96,7 @@ class DurableClient:
         known = from_bytes(ClientKnown, known_data)
         table = _client_table(known, me)
         state = from_bytes(_ClientRound, state_data, table=table).state
-        session = ClientSession.recall(known, state, me=me, identity=identity, policy=policy)
+        session = ClientSession.recall(known, state, me=me, identity=identity, policy=policy, threads=threads)
         saved = SavedState(header.session, me, header.sequence, data)
         return cls(session, me=me, identity=identity, policy=policy, last=(header, saved))
 
@@ -202,6 +204,7 @@ class DurableServer:
         now: float,
         recorder: Transcript | None,
         phase_seconds: float,
+        threads: int = 1,
     ) -> Self:
         """The session that a state was saved of. A running deadline begins again at `now`.
 
@@ -233,6 +236,7 @@ class DurableServer:
             now=now,
             recorder=recorder,
             phase_seconds=phase_seconds,
+            threads=threads,
         )
         saved = SavedState(header.session, SERVER, header.sequence, data)
         return cls(session, last=saved, pending=from_bytes(_Pending, pending_data).outputs)

@@ -76,6 +76,7 @@ class ServerSession:
         now: The shell's clock, seconds.
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
+        threads: How many cores may remove masks; no result depends on it.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class ServerSession:
         now: float,
         recorder: Transcript | None = None,
         phase_seconds: float = 60.0,
+        threads: int = 1,
     ) -> None:
         self._task, self._recorder, self._phase_seconds = task, recorder, phase_seconds
+        self._threads = threads
         self._identities = enrolment.members()
         self._enrolment = enrolment.to_bytes()
         self._base = RoundContext(session, 0, task.session_hash(self._enrolment))
@@ -113,6 +116,7 @@ class ServerSession:
         now: float,
         recorder: Transcript | None,
         phase_seconds: float,
+        threads: int,
     ) -> "ServerSession":
         """A session that knows what another one knew. A deadline that was running begins again."""
         session = cls(
@@ -122,6 +126,7 @@ class ServerSession:
             now=now,
             recorder=recorder,
             phase_seconds=phase_seconds,
+            threads=threads,
         )
         session._joined, session._cohort, session._state = dict(known.joined), known.cohort, state
         session._holders = holders
@@ -315,7 +320,7 @@ class ServerSession:
             self.deadline = None
             return []
         try:
-            following, results = self._state.close()
+            following, results = self._close_phase(self._state)
         except ProtocolError as error:
             return self._abort_round(error)
         if isinstance(following, machine.Done):
@@ -324,6 +329,13 @@ class ServerSession:
             following.waiting.difference_update(self._excluded)
             self._state = following
         return [self._translate(result, following.context) for result in results]
+
+    def _close_phase(
+        self, state: machine.Collecting
+    ) -> tuple[machine.Collecting | machine.Done, list[machine.ServerOutput]]:
+        if isinstance(state, machine.AwaitUnmask):
+            return state.close(threads=self._threads)
+        return state.close()
 
     def _abort_round(self, error: ProtocolError) -> list[Output]:
         """The round is over, the session is not: whoever merely fell silent may return."""

@@ -23,6 +23,7 @@ def open_server(
     now: float,
     recorder: Transcript | None = None,
     phase_seconds: float = 60.0,
+    threads: int = 1,
 ) -> tuple[ServerSession, list[Output]]:
     """A server's session and the invitation to send.
 
@@ -34,6 +35,7 @@ def open_server(
         now: Seconds of any clock that does not run backwards; the same clock in every later call.
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
+        threads: How many cores may remove masks; no result depends on it.
     """
     session = ServerSession(
         task=config,
@@ -42,19 +44,27 @@ def open_server(
         now=now,
         recorder=recorder,
         phase_seconds=phase_seconds,
+        threads=threads,
     )
     return session, session.invite()
 
 
-def open_client(policy: ClientPolicy, identity: SigningKey, *, me: ClientId) -> ClientSession:
+def open_client(
+    policy: ClientPolicy, identity: SigningKey, *, me: ClientId, threads: int = 1
+) -> ClientSession:
     """A client's session, with entropy of its own from the operating system.
 
     Feed `receive` and `tick`, answer `NeedInput` with `submit(prepare(update, ...))`, send what comes
     out. After an error the session ignores everything; open another.
+
+    Args:
+        policy: The client's own.
+        identity: Its enrolled key.
+        me: Its id.
+        threads: How many cores may add masks; no result depends on it.
     """
-    return ClientSession(
-        me=me, identity=identity, policy=policy, entropy=SecretBytes(secrets.token_bytes(32))
-    )
+    entropy = SecretBytes(secrets.token_bytes(32))
+    return ClientSession(me=me, identity=identity, policy=policy, entropy=entropy, threads=threads)
 
 
 def open_durable_server(
@@ -64,6 +74,7 @@ def open_durable_server(
     now: float,
     recorder: Transcript | None = None,
     phase_seconds: float = 60.0,
+    threads: int = 1,
 ) -> tuple[DurableServer, list[Output]]:
     """As `open_server`, for a shell that commits every `Persist` before it goes on."""
     session = ServerSession(
@@ -73,14 +84,17 @@ def open_durable_server(
         now=now,
         recorder=recorder,
         phase_seconds=phase_seconds,
+        threads=threads,
     )
     server = DurableServer(session)
     return server, server.invite()
 
 
-def open_durable_client(policy: ClientPolicy, identity: SigningKey, *, me: ClientId) -> DurableClient:
+def open_durable_client(
+    policy: ClientPolicy, identity: SigningKey, *, me: ClientId, threads: int = 1
+) -> DurableClient:
     """As `open_client`, for a shell that commits every `Persist` before it goes on."""
-    session = open_client(policy, identity, me=me)
+    session = open_client(policy, identity, me=me, threads=threads)
     return DurableClient(session, me=me, identity=identity, policy=policy)
 
 
@@ -92,6 +106,7 @@ def restore_server(
     now: float,
     recorder: Transcript | None = None,
     phase_seconds: float = 60.0,
+    threads: int = 1,
 ) -> DurableServer:
     """The server's session that `saved` was made of; act on what its `resume` gives.
 
@@ -102,17 +117,24 @@ def restore_server(
         now: As in `open_server`; the open phase's deadline begins again here.
         recorder: Where the transcript goes on; what is sent again is not recorded again.
         phase_seconds: How long a phase waits for the last client.
+        threads: How many cores may remove masks; no result depends on it.
 
     Raises:
         StateError: If the state is damaged, of another version, task or enrolment list.
     """
     return DurableServer.restore(
-        saved, task=config, enrolment=invited, now=now, recorder=recorder, phase_seconds=phase_seconds
+        saved,
+        task=config,
+        enrolment=invited,
+        now=now,
+        recorder=recorder,
+        phase_seconds=phase_seconds,
+        threads=threads,
     )
 
 
 def restore_client(
-    saved: bytes, policy: ClientPolicy, identity: SigningKey, *, me: ClientId
+    saved: bytes, policy: ClientPolicy, identity: SigningKey, *, me: ClientId, threads: int = 1
 ) -> DurableClient:
     """The client's session that `saved` was made of; act on what its `resume` gives.
 
@@ -121,4 +143,4 @@ def restore_client(
     Raises:
         StateError: If the state is damaged, of another version, client, identity or policy.
     """
-    return DurableClient.restore(saved, me=me, identity=identity, policy=policy)
+    return DurableClient.restore(saved, me=me, identity=identity, policy=policy, threads=threads)

@@ -28,9 +28,10 @@ from protocols.messages import (
     Survivors,
     Tags,
 )
+from protocols.parallel import apply_masks_threaded
 from secagg.errors import SealError
 from secagg.kdf import Label, derive
-from secagg.masks import Mask, apply_masks
+from secagg.masks import Mask
 from secagg.prg import expand
 from secagg.ring import Words
 from secagg.sealing import open_sealed, seal
@@ -174,7 +175,7 @@ class AwaitInput:
     seeds: Mapping[ClientId, SecretBytes] = field(repr=False)
     held: Mapping[ClientId, HeldShares]
 
-    def submit(self, vector: Words) -> tuple["AwaitSurvivors", Masked]:
+    def submit(self, vector: Words, *, threads: int = 1) -> tuple["AwaitSurvivors", Masked]:
         """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
 
         Raises:
@@ -187,7 +188,7 @@ class AwaitInput:
                 f"not {vector.shape} and {vector.dtype}: make it with prepare"
             )
         masked = vector.copy()
-        apply_masks(masked, self._masks(), ring=ring)
+        apply_masks_threaded(masked, self._masks(), ring=ring, threads=threads)
         state = AwaitSurvivors(place, self.context, self.sharing, self.held)
         return state, Masked(ring.pack(masked))
 

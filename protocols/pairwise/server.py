@@ -283,7 +283,7 @@ class AwaitUnmask:
         self.unmasking.check_answer(sender, message)
         self.inbox[sender] = message
 
-    def close(self) -> tuple["Done", list[ServerOutput]]:
+    def close(self, *, threads: int = 1) -> tuple["Done", list[ServerOutput]]:
         """Open the sum.
 
         Raises:
@@ -291,7 +291,7 @@ class AwaitUnmask:
         """
         unmasking, config = self.unmasking, self.unmasking.round.config
         answered = _quorum(self.inbox, config.threshold, self.phase, self.waiting)
-        words = unmasking.open(self.inbox)
+        words = unmasking.open(self.inbox, threads=threads)
         try:
             total = config.encoding.decode(words)
         except CapacityError as error:

@@ -13,9 +13,10 @@ from protocols.config import RoundConfig
 from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import Answer, Shares
+from protocols.parallel import apply_masks_threaded
 from secagg.errors import SealError
 from secagg.kdf import KEY_BYTES
-from secagg.masks import Mask, apply_masks
+from secagg.masks import Mask
 from secagg.ring import Words
 from secagg.sealing import open_sealed
 from secagg.secret import SecretBytes
@@ -104,7 +105,7 @@ class Unmasking:
             if not matches:
                 raise faulty(Code.SHARE_COMMITMENT, holder, "unmask", f"altered the share of client {dealer}")
 
-    def open(self, answers: Mapping[ClientId, Answer]) -> Words:
+    def open(self, answers: Mapping[ClientId, Answer], *, threads: int = 1) -> Words:
         """Rebuild and verify every secret, then remove every mask.
 
         Raises:
@@ -119,7 +120,7 @@ class Unmasking:
             else:
                 masks += self._pair_masks(client, secret, sharing)
         config, total = self.round.config, self.total.copy()
-        apply_masks(total, masks, ring=config.ring)
+        apply_masks_threaded(total, masks, ring=config.ring, threads=threads)
         return config.ring.reduce(total)
 
     def _secrets(self, answers: Mapping[ClientId, Answer]) -> dict[ClientId, bytes]:

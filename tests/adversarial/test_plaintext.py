@@ -75,7 +75,7 @@ def test_no_form_of_any_update_reaches_the_server_or_the_transcript() -> None:
 
 def test_teeth_the_scan_finds_an_unmasked_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: no mask is added."""
-    monkeypatch.setattr(machine, "apply_masks", lambda vector, masks, *, ring: None)
+    monkeypatch.setattr(machine, "apply_masks_threaded", lambda vector, masks, *, ring, threads: None)
     federation = Federation(CONFIG, seed=9)
     with recording() as record, suppress(ProtocolError):  # what is opened then is garbage
         federation.round(lambda v, _: prepare(UPDATES[v], config=CONFIG, seed=1))

@@ -1,18 +1,22 @@
 """Masks on several threads: the same words, the right ranges, and nothing left running."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols import parallel
+from protocols import RoundConfig, parallel
 from protocols.errors import InputError
+from protocols.pairwise import client, unmasking
 from protocols.parallel import apply_masks_threaded
+from protocols.simulation import Federation
 from secagg.masks import Mask, apply_masks
-from secagg.ring import Ring
+from secagg.ring import Ring, Words
 from secagg.secret import SecretBytes
+from tests.protocols.harness import vectors_for
 
 
 def masks_of(count: int) -> list[Mask]:
@@ -120,3 +124,26 @@ def test_what_a_thread_raises_reaches_the_caller() -> None:
 def test_no_thread_is_refused(threads: int) -> None:
     with pytest.raises(InputError, match="at least one thread"):
         apply_masks_threaded(Ring(32).zeros(5), [], ring=Ring(32), threads=threads)
+
+
+@pytest.mark.usefixtures("always_worth_it")
+def test_sessions_with_threads_say_and_open_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RoundConfig(clients=5, length=1000, clip=1.0)
+    vectors, used = vectors_for(config, range(5)), set()
+
+    def note(vector: Words, masks: Sequence[Mask], *, ring: Ring, threads: int) -> None:
+        used.add(threads)
+        apply_masks_threaded(vector, masks, ring=ring, threads=threads)
+
+    monkeypatch.setattr(client, "apply_masks_threaded", note)
+    monkeypatch.setattr(unmasking, "apply_masks_threaded", note)
+    heads = []
+    for threads in (1, 3):
+        federation = Federation(config, seed=1)
+        for session in (federation.server, *federation.clients.values()):
+            session._threads = threads
+        result = federation.round(lambda v, _: vectors[v], drop={2: "masked"})
+        assert result.exact
+        heads.append(result.transcript.head)
+    assert heads[0] == heads[1]
+    assert used == {1, 3}
