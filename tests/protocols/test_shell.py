@@ -147,5 +147,5 @@ def test_a_client_keeps_its_own_round_limit() -> None:
 
 
 def test_entropy_cannot_be_passed_to_a_real_client() -> None:
-    assert set(inspect.signature(open_client).parameters) == {"policy", "identity", "me"}
+    assert set(inspect.signature(open_client).parameters) == {"policy", "identity", "me", "threads"}
     assert "session" not in inspect.signature(open_server).parameters
