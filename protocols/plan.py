@@ -11,6 +11,8 @@ from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
 from dp.metrics import MeanMetric, metrics_clip
 from dp.planning import PlannedRelease, calibrate_multiplier
+from secagg.errors import DomainError
+from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
 
 from .config import RoundConfig, SkellamNoise, smallest_threshold, whole_part
 from .errors import ConfigError
@@ -31,6 +33,8 @@ class Wish:
         value_bits: Most bits of a coordinate; fewer are taken where the noise's sampler needs it.
         corrupt_fraction: Of the clients, colluding with the server.
         survivor_fraction: Of the clients, without which nothing is opened.
+        dropout: Of the clients, that a round on a sparse graph outlives wherever they sit, but for one round
+            in a million.
         epsilon: Against the server with the corrupt clients, training and evaluation together; None
             for no noise.
         delta: In (0, 1).
@@ -44,6 +48,7 @@ class Wish:
     value_bits: int
     corrupt_fraction: float
     survivor_fraction: float
+    dropout: float
     epsilon: float | None
     delta: float
     metrics: Sequence[MeanMetric]
@@ -82,11 +87,12 @@ def plan_session(wish: Wish) -> SessionPlan:
             f"corrupt_fraction {wish.corrupt_fraction} leaves fewer than two honest of {wish.clients} clients"
         )
     rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
-    threshold = max(rule, whole_part(wish.survivor_fraction, wish.clients))
+    minimum_survivors = max(rule, whole_part(wish.survivor_fraction, wish.clients))
+    degree = _degree(wish, corrupt)
     bits, noise = wish.value_bits, None
     while wish.epsilon is not None and noise is None:
         try:
-            noise = _noise(wish, bits=bits, minimum_survivors=threshold, colluders=corrupt)
+            noise = _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=corrupt)
         except NoiseRangeError as error:
             if bits <= _FEWEST_BITS:
                 raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
@@ -100,8 +106,10 @@ def plan_session(wish: Wish) -> SessionPlan:
             length=length,
             clip=clip,
             value_bits=value_bits,
-            threshold=threshold,
+            threshold=minimum_survivors if degree is None else None,
             corrupt=corrupt,
+            minimum_survivors=minimum_survivors,
+            degree=degree,
             noise=noise,
         )
 
@@ -128,6 +136,28 @@ def release_of(config: RoundConfig, purpose: Purpose) -> SkellamRelease:
         length=config.words,
         sampling=FixedCohort(),
     )
+
+
+def _degree(wish: Wish, corrupt: int) -> int | None:
+    """Neighbours of a client, or None for the complete graph.
+
+    The cohort grinds nothing, but the server makes the seed of the graph from it: hence the sigma.
+    """
+    if wish.clients <= COMPLETE_BELOW:
+        return None
+    try:
+        found = choose(
+            clients=wish.clients,
+            corrupt=corrupt / wish.clients,
+            dropout=wish.dropout,
+            sigma=GRINDABLE_SIGMA,
+        )
+    except DomainError as error:
+        raise ConfigError(
+            f"no graph holds with dropout {wish.dropout} and {corrupt} corrupt of {wish.clients} clients: "
+            f"{error}"
+        ) from error
+    return None if found.complete else found.degree
 
 
 def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> SkellamNoise:

@@ -42,6 +42,7 @@ def planned(session: SessionPlan) -> dict[str, Any]:
         "threshold": training.threshold,
         "minimum_survivors": training.minimum_survivors,
         "corrupt": training.corrupt,
+        "degree": training.clients - 1 if training.degree is None else training.degree,
         "length": training.length,
         "value_bits": training.value_bits,
         "ring_bits": training.ring.bits,

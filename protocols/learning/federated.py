@@ -33,6 +33,7 @@ from protocols.meter import Meter
 from protocols.outputs import NeedInput, Opening
 from protocols.pipeline import as_seed, plain_sum, prepare
 from protocols.plan import SessionPlan, Wish, plan_session, release_of
+from protocols.result import RoundResult
 from protocols.simulation import PHASES, Drop, Federation, Phase
 from protocols.transcript import Transcript
 from secagg.kdf import Label, derive
@@ -65,6 +66,7 @@ class RoundRow:
         exact: Whether the sum equalled the integer sum of the accepted vectors.
         epsilons: Spent so far; None without noise.
         unusable: Clients that submitted zeros because their update could not be used; simulation truth.
+        seconds: What the round took, without comparisons, by the meter's clock.
         truth: Mean held-out accuracy by arm after this round, which only a simulation can know.
     """
 
@@ -76,6 +78,7 @@ class RoundRow:
     epsilons: NamedEpsilons | None
     truth: dict[str, float]
     unusable: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ def plan(settings: Settings) -> SessionPlan:
             value_bits=settings.value_bits,
             corrupt_fraction=settings.corrupt_fraction,
             survivor_fraction=settings.survivor_fraction,
+            dropout=settings.dropout,
             epsilon=settings.epsilon if settings.noise else None,
             delta=settings.delta,
             metrics=METRICS,
@@ -212,7 +216,8 @@ def train(
         for number in range(1, settings.rounds + 1):
             outcome.rows.append(_train_round(number, arms, session, ledger))
             on_round(outcome.rows[-1])
-        _evaluate(outcome, arms, session, ledger, on_round)
+        outcome.rows.append(_evaluate(outcome, arms, session, ledger))
+        on_round(outcome.rows[-1])
     return outcome
 
 
@@ -285,30 +290,28 @@ def _train_round(number: int, arms: _Arms, session: Federation, ledger: Ledger) 
     )
     arms.advance(number, result.mean, result.survivors)
     unusable, arm.unusable = arm.unusable, 0
+    return _row("training", result, drop, arms.truth(), _spent(ledger, arm.settings), unusable)
+
+
+def _row(
+    purpose: str,
+    result: RoundResult,
+    drop: Drop,
+    truth: dict[str, float],
+    epsilons: NamedEpsilons | None,
+    unusable: int = 0,
+) -> RoundRow:
+    survivors = len(result.survivors)
     return RoundRow(
-        number,
-        "training",
-        len(result.survivors),
-        len(drop),
-        result.exact,
-        _spent(ledger, arm.settings),
-        arms.truth(),
-        unusable,
+        result.round, purpose, survivors, len(drop), result.exact, epsilons, truth, unusable, result.seconds
     )
 
 
-def _evaluate(
-    outcome: Outcome,
-    arms: _Arms,
-    session: Federation,
-    ledger: Ledger,
-    on_round: Callable[[RoundRow], None],
-) -> None:
+def _evaluate(outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger) -> RoundRow:
     """Release mean accuracy and mean gain; keep the truth they estimate beside them."""
     settings, config = outcome.settings, outcome.plan.evaluation
     scores = arms.personalized(arms.secure)
-    number = settings.rounds + 1
-    drop = dropouts(settings, number)
+    drop = dropouts(settings, settings.rounds + 1)
 
     def contribute(client: ClientId, need: NeedInput) -> Words:
         try:
@@ -335,17 +338,8 @@ def _evaluate(
         for purpose in ("training", "evaluation"):
             part = [release for release in releases if release.purpose == purpose]
             outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
-    row = RoundRow(
-        number,
-        "evaluation",
-        len(result.survivors),
-        len(drop),
-        result.exact,
-        _spent(ledger, settings),
-        {name: float(values.mean()) for name, values in outcome.per_client.items()},
-    )
-    outcome.rows.append(row)
-    on_round(row)
+    truth = {name: float(values.mean()) for name, values in outcome.per_client.items()}
+    return _row("evaluation", result, drop, truth, _spent(ledger, settings))
 
 
 def _contribute(arm: _Arm, client: ClientId, need: NeedInput, session: Federation) -> Words:
