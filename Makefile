@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov examples accuracy bench tune clean
+.PHONY: help install run test check fix cov examples accuracy accuracy-1000 bench tune tune-1000 clean
 
 help:  ## list the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP)  ## make .venv and install everything the other targets need
 
@@ -54,8 +54,14 @@ bench: install  ## speed beside the hardware's floor, in one run (about four min
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py
 
+accuracy-1000: install  ## the digits-1000 scenario over two seeds, with verdicts (about twenty minutes)
+	$(BIN)/python benchmarks/accuracy.py digits-1000
+
 tune: install  ## how the learning settings were chosen, on validation splits (about ten minutes)
 	$(BIN)/python benchmarks/tune.py
+
+tune-1000: install  ## the same for digits-1000 (about an hour)
+	$(BIN)/python benchmarks/tune.py digits-1000
 
 clean:  ## remove the environment and what the tools left
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info .coverage

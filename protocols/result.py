@@ -27,6 +27,7 @@ class RoundResult:
         refused: Peers that were excluded or whose messages were refused, with the error.
         segments: Sums of the further segments by name, float64.
         weight: The survivors' weights, summed: an int, with noise a float; None without weights.
+        seconds: What the round took, by the meter's clock.
     """
 
     sum: NDArray[np.float64]
@@ -39,6 +40,7 @@ class RoundResult:
     refused: tuple[Excluded | Refused, ...]
     segments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weight: int | float | None = None
+    seconds: float = 0.0
 
     @property
     def mean(self) -> NDArray[np.float64]:

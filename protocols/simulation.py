@@ -1,4 +1,4 @@
-"""Real clients and a real server in one process, bytes between them, dropouts on demand.
+"""Real clients and a real server on one machine, bytes between them, dropouts on demand.
 
 Every client computes its own agreements and checks; nothing is shared between them. Deterministic
 from a seed, which is why it is a simulation: real sessions come from `open_client` and `open_server`.
@@ -41,7 +41,6 @@ SegmentsOf = Mapping[int, Segments]
 T = TypeVar("T")
 
 _EXPIRES: Final = 1 << 40
-
 
 Contribute = Callable[[ClientId, NeedInput], Words]
 
@@ -153,7 +152,9 @@ class Federation:
             return submitted[client]
 
         self._input, self._events, self._rounds = keep, [], self._rounds + 1
+        begin = self._meter.clock()
         finished = self._run(self.server.open_round(now=self._now, model=model, config=config))
+        seconds = self._meter.clock() - begin
         if finished is None:
             raise SessionOverError("the round ended without a result")
         expected = config.ring.zeros(config.words)
@@ -171,6 +172,7 @@ class Federation:
             transcript=self.transcript,
             seed=self.seed,
             refused=tuple(self._events),
+            seconds=seconds,
         )
 
     def noise_seed(self, client: int, round_number: int) -> SecretBytes:

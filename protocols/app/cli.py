@@ -44,7 +44,7 @@ _out, _err = _Console(), Console(stderr=True)
 
 _RUN_HELP = """Run a scenario end to end and write its report.
 
-Real clients and a real server in one process: every key, signature, share, mask and noise sample is
+Real clients and a real server on one machine: every key, signature, share, mask and noise sample is
 real, clients vanish at random, and the server sees sums only.
 
 [bold]Examples[/bold]
@@ -52,6 +52,8 @@ real, clients vanish at random, and the server sees sums only.
   secagg run
 
   secagg run digits -c clients=20 -c rounds=2 --out /tmp/small
+
+  secagg run digits-1000
 
   secagg run digits --print-config > mine.toml; secagg run mine.toml --json
 """
@@ -64,7 +66,7 @@ def _root() -> None:
 
 @app.command("run", help=_RUN_HELP)
 def run_command(
-    scenario: Annotated[str, typer.Argument(help="A scenario (digits) or a TOML file.")] = "digits",
+    scenario: Annotated[str, typer.Argument(help="digits, digits-1000 or a TOML file.")] = "digits",
     out: Annotated[
         Path | None, typer.Option(help="Run directory; must not exist. Default: runs/<scenario>-<number>.")
     ] = None,
@@ -195,7 +197,7 @@ class _Progress:
         if not self._live:
             accuracy = row.truth["personalized"]
             _say(
-                f"round {row.round}/{self._rounds} {row.purpose}: {self._last}, "
+                f"round {row.round}/{self._rounds} {row.purpose} in {row.seconds:.1f} s: {self._last}, "
                 f"simulated accuracy {accuracy:.1%}"
             )
 
@@ -232,6 +234,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         f"Privacy: {privacy['statement']}.",
         f"Every opened sum {exact} the integer sum of the accepted vectors; at least "
         f"{summary['survivors_min']} of {summary['clients']} clients survived each round.",
+        f"A round took {summary['cost']['round_seconds_median']:.1f} s for all clients and the server.",
         f"Intervals cover the mean of {released['gain_mean']['covers']}.",
         f"Report: {summary['directory']}/report.html",
     )

@@ -32,7 +32,7 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
 
     Fractions are in [0, 1], times in seconds, sizes in bytes. `truth` exists in a simulation only.
     """
-    settings, rows = outcome.settings, outcome.rows
+    settings, rows, config = outcome.settings, outcome.rows, outcome.plan.training
     return {
         "scenario": settings.scenario,
         "seed": settings.seed,
@@ -40,8 +40,9 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "rounds": settings.rounds,
         "dropouts": sum(row.dropped for row in rows),
         "survivors_min": min(row.survivors for row in rows),
-        "threshold": outcome.plan.training.threshold,
-        "minimum_survivors": outcome.plan.training.minimum_survivors,
+        "degree": config.clients - 1 if config.degree is None else config.degree,
+        "threshold": config.threshold,
+        "minimum_survivors": config.minimum_survivors,
         "unusable_updates": sum(row.unusable for row in rows),
         "sum_exact": all(row.exact for row in rows),
         "truth": {name: float(values.mean()) for name, values in outcome.per_client.items()},
@@ -121,6 +122,7 @@ def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]
         upload[client] += sent if phase in PHASES else 0
     return {
         "wall_seconds": wall_seconds,
+        "round_seconds_median": statistics.median(row.seconds for row in outcome.rows),
         "client_seconds_median": statistics.median(seconds.values()),
         "server_seconds": sum(meter.server_seconds.values()),
         "upload_bytes_per_client_round": statistics.median(upload.values()) / rounds,

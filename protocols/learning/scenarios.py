@@ -15,7 +15,7 @@ from personalization.tasks import DigitsSettings
 from protocols.errors import ConfigError
 
 _TUNED: Final = DigitsSettings()
-_NAMES: Final = ("digits",)
+_NAMES: Final = ("digits", "digits-1000")
 _MAX_CONFIG_BYTES: Final = 1 << 20
 Value = int | float | bool | str
 
@@ -117,7 +117,10 @@ class Settings:
             raise ConfigError(f"head settings: {error}") from error
 
 
-SCENARIOS: Final[Mapping[str, Settings]] = {name: Settings(scenario=name) for name in _NAMES}
+SCENARIOS: Final[Mapping[str, Settings]] = {
+    "digits": Settings(),
+    "digits-1000": Settings(scenario="digits-1000", clients=1000, rounds=30, epsilon=5.0, momentum=0.8),
+}
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Settings:

@@ -81,7 +81,9 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(finished: Path) 
     privacy = summary["privacy"]
     assert privacy["epsilon_server"] < privacy["epsilon_server_colluding"] <= 8
     assert {"unit", "relation", "delta", "colluders", "epsilon_reader", "epsilon_training"} <= set(privacy)
-    assert {"wall_seconds", "client_seconds_median", "server_seconds"} <= set(summary["cost"])
+    assert {"wall_seconds", "round_seconds_median", "client_seconds_median", "server_seconds"} <= set(
+        summary["cost"]
+    )
     assert {"upload_bytes_per_client_round", "bits_per_parameter"} <= set(summary["cost"])
     assert (
         "colluding clients, per client, zero-out neighbours, delta 1e-05" in (finished / "stderr").read_text()

@@ -74,6 +74,7 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
         },
         "cost": {
             "wall_seconds": 66.0,
+            "round_seconds_median": 3.0,
             "client_seconds_median": 0.28,
             "server_seconds": 5.6,
             "upload_bytes_per_client_round": 43123.7,

@@ -1,6 +1,8 @@
 """A small run of the digits scenario: real rounds, private heads that stay, a ledger that agrees."""
 
 import logging
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +272,22 @@ def test_the_released_interval_covers_the_cohorts_truth_about_as_often_as_it_say
         covered += released[0].low <= values.mean() <= released[0].high
         covered += released[1].low <= gains.mean() <= released[1].high
     assert 0.88 <= covered / 120 <= 0.995
+
+
+@pytest.mark.slow
+def test_a_large_cohort_trains_on_a_sparse_graph_alike_in_any_number_of_processes() -> None:
+    settings = load("digits-1000", ["clients=201", "rounds=1", "corrupt_fraction=0.05", "dropout=0.03"])
+    degree = federated.plan(settings).training.degree
+    assert degree is not None
+    assert degree < 100
+    outcomes = []
+    for processes in (1, 2):
+        transcript, meter = Transcript(), Meter(time.perf_counter)
+        with Ledger.open(":memory:") as ledger:
+            outcome = federated.train(
+                settings, ledger=ledger, transcript=transcript, meter=meter, processes=processes
+            )
+        assert all(row.exact and row.seconds > 0 for row in outcome.rows)
+        rows = [replace(row, seconds=0.0) for row in outcome.rows]
+        outcomes.append((transcript.head, rows, outcome.shared.tolist(), outcome.released))
+    assert outcomes[0] == outcomes[1]

@@ -20,6 +20,13 @@ def test_a_file_changes_what_it_names_and_tables_for_people_are_passed_over(tmp_
     assert load(str(path), ["rounds=3"]).rounds == 3
 
 
+def test_a_thousand_clients_are_planned_as_promised() -> None:
+    settings = load("digits-1000")
+    assert (settings.clients, settings.rounds, settings.epsilon, settings.delta) == (1000, 30, 5.0, 1e-5)
+    assert (settings.dropout, settings.corrupt_fraction, settings.survivor_fraction) == (0.1, 1 / 3, 0.8)
+    assert load("digits-1000", ["clients=300"]).momentum == settings.momentum
+
+
 @pytest.mark.parametrize(
     ("override", "names"),
     [
