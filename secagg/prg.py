@@ -16,6 +16,8 @@ from .secret import SecretBytes
 BLOCK_BYTES = 16
 MAX_BYTES = BLOCK_BYTES << 32  # at most 2**32 blocks per key
 
+_FROM_ZERO = modes.CTR(bytes(BLOCK_BYTES))
+
 
 def keystream(key: SecretBytes, *, offset: int = 0) -> CipherContext:
     """A cipher context at a byte offset of the stream; feed it zeros.
@@ -30,7 +32,9 @@ def keystream(key: SecretBytes, *, offset: int = 0) -> CipherContext:
     if offset % BLOCK_BYTES or not 0 <= offset < MAX_BYTES:
         raise DomainError(f"a keystream starts on a 16-byte block before 2**36 bytes, not at {offset}")
     counter = (offset // BLOCK_BYTES).to_bytes(BLOCK_BYTES)
-    return Cipher(algorithms.AES(key.reveal()), modes.CTR(counter)).encryptor()
+    return Cipher(
+        algorithms.AES256(key.reveal()), _FROM_ZERO if not offset else modes.CTR(counter)
+    ).encryptor()
 
 
 def expand(key: SecretBytes, count: int) -> bytes:

@@ -57,7 +57,7 @@ def split(secret: SecretBytes, *, threshold: int, holders: int, coefficients: Se
     values = np.zeros((1 << levels, len(secret) // WORD_BYTES), np.uint16)
     polynomial = np.frombuffer(secret.reveal() + coefficients.reveal(), "<u2")
     values[:threshold] = polynomial.reshape(threshold, -1)
-    _evaluate(values, levels)
+    _evaluate(values, levels, wanted=holders + 1)
     return [row.astype("<u2").tobytes() for row in values[1 : holders + 1]]
 
 
@@ -86,8 +86,8 @@ def combine(indices: Sequence[int], shares: Sequence[bytes]) -> bytes:
     return total.astype("<u2").tobytes()
 
 
-def _evaluate(values: Elements, levels: int) -> None:
-    """Turn coefficients into values at the points 0 to 2**levels - 1, in place.
+def _evaluate(values: Elements, levels: int, *, wanted: int) -> None:
+    """Turn coefficients into values at the points 0 to wanted - 1, in place; what is behind is undefined.
 
     With W the vanishing polynomial of the points below `half`, scaled to W(half) = 1, a block of
     coefficients (low, high) at offset c stands for low + W * high; W is W(c) on the block's first
@@ -96,9 +96,11 @@ def _evaluate(values: Elements, levels: int) -> None:
     words = values.shape[1]
     for level in reversed(range(levels)):
         half = 1 << level
-        blocks = values.reshape(-1, 2, half, words)
-        twiddle = _twiddles(level, levels)[:, None, None]
-        blocks[:, 0] ^= multiply(twiddle, blocks[:, 1])
+        count = -(-wanted // (2 * half))
+        blocks = values[: count * 2 * half].reshape(count, 2, half, words)
+        # At the first block's offset, zero, W is zero.
+        twiddle = _twiddles(level, levels)[1:count, None, None]
+        blocks[1:, 0] ^= multiply(twiddle, blocks[1:, 1])
         blocks[:, 1] ^= blocks[:, 0]
 
 

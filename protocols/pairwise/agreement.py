@@ -59,14 +59,13 @@ def require_agreement(
         raise FaultyServerError(
             Code.SURVIVOR_SET_INVALID, "there is not one tag for each sender", phase="consistency"
         )
-    tag = tagger(label, context, view)
-    differing = [
-        sender
-        for place, sender in enumerate(senders)
-        if not hmac.compare_digest(
-            tag(keys[sender].receiving), tags[place * TAG_BYTES : (place + 1) * TAG_BYTES]
-        )
-    ]
+    tag, differing = tagger(label, context, view), []
+    for place, sender in enumerate(senders):
+        if place - len(differing) >= needed:
+            return  # the rest could not change anything
+        theirs = tags[place * TAG_BYTES : (place + 1) * TAG_BYTES]
+        if not hmac.compare_digest(tag(keys[sender].receiving), theirs):
+            differing.append(sender)
     agreeing = len(senders) - len(differing)
     if agreeing < needed:
         raise FaultyServerOrPeerError(

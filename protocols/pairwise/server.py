@@ -137,11 +137,11 @@ class AwaitShares:
         """For each dealer the neighbours that committed to another seed of their pair."""
         differing: defaultdict[ClientId, set[ClientId]] = defaultdict(set)
         for one, dealt in self.inbox.items():
-            for other in self.round.holders[one]:
-                if other <= one or other not in self.inbox:
+            for place, other in enumerate(v for v in self.round.holders[one] if v != one):
+                if other < one or other not in self.inbox:
                     continue
-                mine = pair_commitment_at(dealt, self.round.pair_slot(one, other))
-                if mine != pair_commitment_at(self.inbox[other], self.round.pair_slot(other, one)):
+                theirs = pair_commitment_at(self.inbox[other], self.round.pair_slot(other, one))
+                if pair_commitment_at(dealt, place) != theirs:
                     differing[one].add(other)
                     differing[other].add(one)
         return differing
