@@ -59,7 +59,8 @@ def require_agreement(
         raise FaultyServerError(
             Code.SURVIVOR_SET_INVALID, "there is not one tag for each sender", phase="consistency"
         )
-    tag, differing = tagger(label, context, view), []
+    tag = tagger(label, context, view)
+    differing: list[ClientId] = []
     for place, sender in enumerate(senders):
         if place - len(differing) >= needed:
             return  # the rest could not change anything
