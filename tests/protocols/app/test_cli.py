@@ -303,6 +303,18 @@ def test_an_output_that_cannot_be_written_leaves_the_run_whole(tmp_path: Path, t
     assert (tmp_path / "out" / "summary.json").exists()
 
 
+def _await_library(process: subprocess.Popen[str], name: str) -> None:
+    """Return once the process has mapped a library; where that cannot be seen, after a while."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    for _ in range(2000):
+        time.sleep(0.005)
+        if not maps.exists():
+            time.sleep(0.35)
+            return
+        if name in maps.read_text():
+            return
+
+
 def test_an_interruption_while_libraries_load_is_told(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     process = _interruptible(
@@ -312,7 +324,7 @@ def test_an_interruption_while_libraries_load_is_told(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(0.35)
+    _await_library(process, "_multiarray_umath")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
