@@ -363,8 +363,8 @@ def dropouts(settings: Settings, round_number: int) -> Drop:
     words = uniform_words(key, 2 * settings.clients)
     order, draws = np.argsort(words[: settings.clients]), words[settings.clients :]
     count = _vanishing(settings)
-    phases: Sequence[Phase] = PHASES
-    return {int(client): phases[int(draws[client] % len(PHASES))] for client in order[:count]}
+    phases: Sequence[Phase] = PHASES[1:]  # the first is another word for the second
+    return {int(client): phases[int(draws[client] % len(phases))] for client in order[:count]}
 
 
 def _vanishing(settings: Settings) -> int:
