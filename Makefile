@@ -64,7 +64,7 @@ accuracy-1000: install  ## the digits-1000 scenario over two seeds, with verdict
 tune: install  ## how the learning settings were chosen, on validation splits (about ten minutes)
 	$(BIN)/python benchmarks/tune.py
 
-tune-1000: install  ## the same for digits-1000 (about an hour)
+tune-1000: install  ## the same for digits-1000 (about half an hour)
 	$(BIN)/python benchmarks/tune.py digits-1000
 
 clean:  ## remove the environment and what the tools left

@@ -31,7 +31,7 @@ class Promise:
 
 PROMISES = {
     "digits": Promise(5, personalized=0.73, noise_costs=0.015, above_local=0.08, epsilon=8.0),
-    "digits-1000": Promise(2, personalized=0.79, noise_costs=0.015, above_local=0.12, epsilon=5.0),
+    "digits-1000": Promise(2, personalized=0.83, noise_costs=0.015, above_local=0.18, epsilon=5.0),
 }
 
 
