@@ -119,7 +119,8 @@ class Settings:
 
 SCENARIOS: Final[Mapping[str, Settings]] = {
     "digits": Settings(),
-    # More honest clients, less noise in the mean: it bears more momentum than the settings tuned at 200.
+    # From the grid in benchmarks/tune.py, one federation: momentum 0.8 scored 80.3 % on validation splits,
+    # 0.5 scored 78.9, 0.9 scored 79.7, and no other change of one setting more.
     "digits-1000": Settings(scenario="digits-1000", clients=1000, rounds=30, epsilon=5.0, momentum=0.8),
 }
 
