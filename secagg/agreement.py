@@ -6,10 +6,11 @@ Nobody is picked and nothing is verified here; these are the two numbers and why
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .parameters import GRINDABLE_SIGMA, InfeasibleError
+from .parameters import GRINDABLE_SIGMA, Bound, InfeasibleError
 from .tails import log2_tail
 
 _BOUND = "E5 agreement"
+_LIMIT = -float(GRINDABLE_SIGMA + 1)
 _ETA = 20  # with random dropouts, a round lacks certificates with probability at most 2**-20
 
 
@@ -63,6 +64,13 @@ def committee(*, clients: int, corrupt: int, minimum_survivors: int) -> Committe
     return Committee(clients, corrupt + 1)
 
 
+def agreement_bound(witnesses: Committee, *, clients: int, corrupt: int) -> Bound:
+    """E5 as a line of the proof sheet."""
+    z, w = witnesses.size, witnesses.quorum
+    value = log2_tail(clients, corrupt, z, above=w - 1)
+    return Bound(_BOUND, f"Pr[H({clients}, {corrupt}, {z}) >= {w}]", value, _LIMIT, value <= _LIMIT)
+
+
 def _is_safe(clients: int, corrupt: int, size: int, quorum: int) -> bool:
     """E5, which never needs a smaller quorum for a larger committee."""
-    return log2_tail(clients, corrupt, size, above=quorum - 1) <= -GRINDABLE_SIGMA - 1
+    return log2_tail(clients, corrupt, size, above=quorum - 1) <= _LIMIT

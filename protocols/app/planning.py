@@ -15,9 +15,9 @@ from rich.text import Text
 from protocols.config import RoundConfig
 from protocols.errors import ConfigError
 from protocols.sizes import upload
-from secagg.agreement import Committee, committee
+from secagg.agreement import Committee, agreement_bound, committee
 from secagg.errors import DomainError
-from secagg.parameters import Parameters, Server, choose
+from secagg.parameters import Bound, Parameters, Server, choose
 
 HELP = """Choose degree and threshold for a cohort, with the bounds that prove them.
 
@@ -106,7 +106,9 @@ def as_object(plan: Plan) -> dict[str, Any]:
     names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
     rest = ("minimum_survivors", "modulus_bits", "bytes_per_client")
     renamed = {"value": "log2_value", "limit": "log2_limit"}
-    proof = [{renamed.get(k, k): None if v == -inf else v for k, v in asdict(b).items()} for b in p.proof]
+    proof = [
+        {renamed.get(k, k): None if v == -inf else v for k, v in asdict(b).items()} for b in _proof(plan)
+    ]
     numbers = {name: getattr(p, name) for name in names} | {name: getattr(plan, name) for name in rest}
     told: dict[str, int | None] = {"witnesses": None, "certificates_needed": None}
     if plan.committee is not None:
@@ -132,7 +134,7 @@ def tables(plan: Plan) -> Iterator[Table]:
     if plan.modulus_bits is not None:
         rows["modulus bits"] = plan.modulus_bits
     yield _two_columns("plan", "", rows)
-    yield _proof_sheet(p)
+    yield _proof_sheet(_proof(plan))
     if plan.bytes_per_client is not None:
         sizes = {_LABELS.get(kind, kind): f"{size:,}" for kind, size in plan.bytes_per_client.items()}
         yield _two_columns("message", "bytes per client and round", sizes)
@@ -166,10 +168,18 @@ def _config(
     )
 
 
-def _proof_sheet(p: Parameters) -> Table:
+def _proof(plan: Plan) -> tuple[Bound, ...]:
+    """The bounds of the graph and, where there are any, of its witnesses."""
+    p = plan.parameters
+    if plan.committee is None:
+        return p.proof
+    return *p.proof, agreement_bound(plan.committee, clients=p.clients, corrupt=p.corrupt)
+
+
+def _proof_sheet(proof: tuple[Bound, ...]) -> Table:
     numbers = (Column(name, justify="right") for name in ("log2", "limit", "holds"))
     table = Table("bound", "statement", *numbers)
-    for b in p.proof:
+    for b in proof:
         # As text: its square brackets are not Rich's.
         table.add_row(b.name, Text(b.statement), f"{b.value:.2f}", f"{b.limit:g}", "yes" if b.holds else "NO")
     return table

@@ -2,10 +2,11 @@
 
 from fractions import Fraction
 from itertools import product
+from math import inf, log2
 
 import pytest
 
-from secagg.agreement import Committee, committee
+from secagg.agreement import Committee, agreement_bound, committee
 from secagg.parameters import InfeasibleError
 from tests.reference.graph_oracles import tail
 
@@ -68,6 +69,18 @@ def test_where_all_but_one_are_corrupt_everyone_is_a_witness(clients: int) -> No
     """Fewer might all be corrupt; of n certificates one is honest."""
     found = committee(clients=clients, corrupt=clients - 1, minimum_survivors=clients)
     assert found == Committee(clients, clients)
+
+
+@pytest.mark.parametrize(("clients", "corrupt", "survivors"), COHORTS)
+def test_the_line_of_the_proof_sheet_is_the_exact_tail(clients: int, corrupt: int, survivors: int) -> None:
+    found = committee(clients=clients, corrupt=corrupt, minimum_survivors=survivors)
+    line = agreement_bound(found, clients=clients, corrupt=corrupt)
+    exact = tail(clients, corrupt, found.size, found.quorum - 1)
+    assert line.holds
+    assert line.limit == -81
+    assert line.value == (-inf if exact == 0 else pytest.approx(log2(exact), abs=1e-5))
+    short = Committee(found.size, found.quorum - 1)
+    assert not agreement_bound(short, clients=clients, corrupt=corrupt).holds
 
 
 def certifiable(clients: int, corrupt: int, survivors: int) -> bool:
