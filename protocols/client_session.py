@@ -35,7 +35,6 @@ from .membership import (
     Session,
     agree,
     check_member,
-    check_size,
     find_config,
     ratchet,
     take_place,
@@ -55,6 +54,7 @@ from .messages import Deal as DealMessage
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
 from .policy import ClientPolicy
+from .seating import check_size
 from .task import check_task
 
 MAX_SKIPPED_ROUNDS = 256  # a ratchet step per peer each: a longer gap is a new session

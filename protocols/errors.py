@@ -21,7 +21,6 @@ class Code(StrEnum):
     CONTEXT_MISMATCH = "context-mismatch"
     # OutOfOrderError
     UNEXPECTED_MESSAGE = "unexpected-message"
-    CONFLICTING_DUPLICATE = "conflicting-duplicate"
     ROUND_SKIPPED = "round-skipped"
     # PolicyRefusedError
     THRESHOLD_POLICY = "threshold-policy-violation"
@@ -42,6 +41,7 @@ class Code(StrEnum):
     DEALER_INCONSISTENT = "dealer-inconsistent"
     AGGREGATE_RANGE = "aggregate-out-of-range"
     PEER_ABORTED = "peer-aborted"
+    CONFLICTING_DUPLICATE = "conflicting-duplicate"
     # FaultyServerError
     ROSTER_INVALID = "roster-invalid"
     ROSTER_SELF = "roster-self-missing-or-altered"

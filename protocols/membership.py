@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from secagg.errors import AgreementError, SignatureError
 from secagg.kdf import Label, derive, deriver, extract
 from secagg.keys import AgreementKey
-from secagg.parameters import InfeasibleError
 from secagg.secret import SecretBytes
 
 from . import wire
@@ -17,7 +16,6 @@ from .config import RoundConfig
 from .context import ClientId, RoundContext
 from .errors import (
     Code,
-    FaultyServerError,
     FaultyServerOrPeerError,
     PolicyRefusedError,
     ProtocolError,
@@ -96,21 +94,12 @@ def take_place(me: ClientId, seated: Seated, config: RoundConfig) -> Place:
     return Place(me, seated.cohort, seated.holders, seated.tag_keys, config)
 
 
-def check_size(base: RoundConfig, seated: int) -> None:
-    """The bounds of a sparse graph hold for those who sit in it: fewer seats, a larger share corrupt."""
-    if base.degree is None or seated == base.clients:
-        return
-    if seated <= base.degree + 1:
-        raise FaultyServerError(Code.ROSTER_INVALID, f"{seated} clients are no graph of degree {base.degree}")
-    try:
-        base.check_graph(clients=seated, corrupt=base.corrupt)
-    except InfeasibleError as error:
-        raise FaultyServerError(
-            Code.ROSTER_INVALID, f"the graph is not safe with {seated} clients: {error}"
-        ) from error
-
-
 def check_member(context: RoundContext, client: ClientId, seat: Seat, signature: bytes) -> None:
+    """A member's channel key is signed by its enrolled identity.
+
+    Raises:
+        FaultyServerOrPeerError: If it is not.
+    """
     # T06: a key the server made up carries no signature of an enrolled identity.
     try:
         wire.check_join_signature(context, client, seat.channel_key, signature, seat.identity)
@@ -153,6 +142,11 @@ def ratchet(seated: Seated) -> Seated:
 
 
 def find_config(task: Task, config_hash: bytes) -> RoundConfig:
+    """The one of a task's configs with that hash.
+
+    Raises:
+        PolicyRefusedError: If there is none.
+    """
     for config in task.configs:
         if config.hash == config_hash:
             return config

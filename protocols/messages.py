@@ -50,7 +50,7 @@ class Member(Body, frozen=True):
 
 
 class Cohort(Body, frozen=True):
-    """U0: everyone who joined, ascending."""
+    """U1: the seated, ascending."""
 
     members: Annotated[tuple[Member, ...], Meta(max_length=MAX_MEMBERS)]
 

@@ -39,6 +39,7 @@ from .messages import Cohort as CohortMessage
 from .outputs import Aborted, Excluded, Output, Refused, Send
 from .pairwise import server as machine
 from .pairwise.unmasking import Round
+from .seating import require_witnesses, why_not_seated
 from .task import Task
 from .transcript import Transcript
 
@@ -191,6 +192,7 @@ class ServerSession:
             raise SessionOverError(
                 f"{len(clients)} clients are left in the session, {config.quorum} are needed"
             )
+        require_witnesses(self._cohort, config, left=clients)
         self._rounds += 1
         context = RoundContext(
             self._base.session, self._rounds, config.hash, self._cohort.digest, model_digest(model)
@@ -349,13 +351,9 @@ class ServerSession:
         base = self._task.configs[0]
         ids = sorted(self._joined)[: base.clients]
         self.deadline = None
-        if len(ids) < base.quorum:
-            error = ThresholdError(
-                Code.TOO_FEW_CLIENTS,
-                f"{len(ids)} clients joined, {base.quorum} are needed",
-                phase="join",
-                suspects=sorted(self._identities.keys() - self._joined.keys()),
-            )
+        if (why := why_not_seated(base, len(ids))) is not None:
+            missing = sorted(self._identities.keys() - self._joined.keys())
+            error = ThresholdError(Code.TOO_FEW_CLIENTS, why, phase="join", suspects=missing)
             self._cohort = make_cohort(self._base, {}, base)
             return [Aborted(error)]
         members = tuple(self._joined[v] for v in ids)

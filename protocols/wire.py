@@ -1,7 +1,7 @@
 """Bytes to messages and back (SPEC 3): one bounded, canonical envelope.
 
 Decoding then encoding is the identity, or the message is refused, so one signature covers one byte
-string. Nothing here trusts a sender: `open_signed` is where an identity is checked.
+string. Nothing here trusts a sender: `check_signature` is where an identity is checked.
 """
 
 import hashlib

@@ -31,7 +31,6 @@ class Label(StrEnum):
     CONTEXT = "context"
     CONFIG = "config"
     SESSION = "session"
-    ENROLMENT = "enrolment"
     COHORT = "cohort"
     GRAPH = "graph"
     WITNESSES = "witnesses"

@@ -65,7 +65,7 @@ def verify(public: bytes, signature: bytes, message: bytes) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgreementKey:
-    """An X25519 key pair for one session or one round.
+    """An X25519 key pair for one session.
 
     Attributes:
         public: 32 bytes.

@@ -1,4 +1,4 @@
-"""Whether enough others saw the same sets: tags over a view, checked one by one (SPEC 7.5).
+"""Whether enough others saw the same sets: tags over a view, checked one by one (SPEC 7.4, 7.5).
 
 On the complete graph everybody tells everybody. On a sparse one members tell witnesses, and witnesses that
 heard the same from m members certify it to all. A wrong tag is not counted rather than fatal: only the

@@ -117,18 +117,15 @@ class AwaitShares:
         """Those who dealt, as far as a sum over them can be opened, whoever of them vanishes.
 
         A dealer with fewer than t holders among them would sit out, and nobody could rebuild its secrets.
-        The ends of a pair that committed to different seeds would not cancel: one of them lies, and who
-        disagrees with most others goes first.
+        The ends of a pair that committed to different seeds would not cancel, and one of them lies. Who
+        differs with more than c others is alone to blame: honest clients differ with corrupt ones only. Of
+        the pairs that are left both ends go, pair by pair, so no more honest clients go than liars.
         """
-        sharers = set(self.inbox)
-        differing = self._differing()
-        while differing:
-            most = max(len(peers) for peers in differing.values())
-            liars = {v for v, peers in differing.items() if len(peers) == most}
-            sharers -= liars
-            differing = {
-                v: left for v, peers in differing.items() if v in sharers and (left := peers - liars)
-            }
+        sharers, differing = set(self.inbox), self._differing()
+        sharers -= {v for v, peers in differing.items() if len(peers) > self.round.config.corrupt}
+        for v in sorted(differing, key=lambda v: (-len(differing[v]), v)):
+            if v in sharers and (peers := differing[v] & sharers):
+                sharers -= {v, max(peers, key=lambda u: (len(differing[u]), -u))}
         while stranded := {v for v in sharers if not self._can_be_rebuilt(v, sharers)}:
             sharers -= stranded
         return sharers

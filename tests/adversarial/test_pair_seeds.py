@@ -4,12 +4,17 @@ A pair's two ends commit to their seed before anyone masks, and whoever vanishes
 behind. Each lie also runs against a mutant without the check: there the sum is garbage and nobody is blamed.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protocols import ClientId, FaultyPeerError, RoundConfig, client_session
 from protocols.client_session import Seated
@@ -66,11 +71,17 @@ def test_one_liar_against_everyone_is_left_out_alone(monkeypatch: pytest.MonkeyP
     assert survivors_of(SEVEN, monkeypatch, {BAD: OTHERS}) == OTHERS
 
 
-@pytest.mark.parametrize("lied_to", [(0, 1), (0, 1, 2), (4, 6)])
-def test_one_liar_against_some_is_left_out_alone(
-    monkeypatch: pytest.MonkeyPatch, lied_to: tuple[int, ...]
+@pytest.mark.parametrize(
+    ("lied_to", "left_out"),
+    [((0, 1, 2), (BAD,)), ((0, 1, 2, 6), (BAD,)), ((0, 1), (0, BAD)), ((4, 6), (BAD, 4))],
+)
+def test_who_differs_with_more_than_c_others_is_left_out_alone(
+    monkeypatch: pytest.MonkeyPatch, lied_to: tuple[int, ...], left_out: tuple[int, ...]
 ) -> None:
-    assert survivors_of(SEVEN, monkeypatch, {BAD: lied_to}) == OTHERS
+    """Two others may both be corrupt, so with two it could be either: one of them goes along."""
+    assert SEVEN.corrupt == 2
+    expected = tuple(v for v in range(7) if v not in left_out)
+    assert survivors_of(SEVEN, monkeypatch, {BAD: lied_to}) == expected
 
 
 def test_of_one_pair_that_differs_both_ends_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +97,42 @@ def test_two_liars_against_everyone_are_left_out_alone(
     assert survivors_of(SEVEN, monkeypatch, {3: honest + each_other, 4: honest}) == honest
 
 
-def test_two_liars_can_have_one_client_left_out_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit: whoever differs with most others goes. The sum is still over m clients, and exact."""
-    assert survivors_of(SEVEN, monkeypatch, {3: (0,), 4: (0,)}) == (1, 2, 3, 4, 5, 6)
+def test_two_liars_have_one_client_left_out_and_one_of_them_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit: nobody can tell which end lied. The sum is still over m clients, and exact."""
+    assert survivors_of(SEVEN, monkeypatch, {3: (0,), 4: (0,)}) == (1, 2, 4, 5, 6)
+
+
+class Sharing(server.AwaitShares):
+    """Dealers that all could be rebuilt, and pairs that differ as a test says."""
+
+    pairs: ClassVar[set[tuple[int, int]]] = set()
+
+    def _differing(self) -> dict[ClientId, set[ClientId]]:
+        ends = defaultdict(set)
+        for one, other in self.pairs:
+            ends[one].add(other)
+            ends[other].add(one)
+        return ends
+
+    def _can_be_rebuilt(self, dealer: ClientId, sharers: object) -> bool:
+        return True
+
+
+@given(st.data())
+def test_no_more_honest_clients_are_left_out_than_liars(data: st.DataObject) -> None:
+    """Whatever corrupt clients commit to: honest ones agree with each other."""
+    n = data.draw(st.integers(3, 40))
+    corrupt = data.draw(st.integers(1, n - 2))
+    liars = set(range(corrupt))
+    possible = [(one, other) for one in liars for other in range(n) if other != one]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sharing, "pairs", set(data.draw(st.lists(st.sampled_from(possible)))))
+        round_ = SimpleNamespace(config=SimpleNamespace(corrupt=corrupt))
+        state = Sharing(round_, None, set(), dict.fromkeys(map(ClientId, range(n))))  # type: ignore[arg-type]
+        left = state._sharers()
+        assert all(not {one, other} <= left for one, other in Sharing.pairs)
+    gone = set(range(n)) - left
+    assert len(gone - liars) <= len(gone & liars) <= corrupt
 
 
 def test_on_a_sparse_graph_a_liar_is_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:

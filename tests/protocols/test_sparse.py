@@ -14,15 +14,22 @@ from protocols import (
     ConfigError,
     PolicyRefusedError,
     RoundConfig,
+    Send,
+    SessionOverError,
     ThresholdError,
+    enrol,
+    open_client,
+    open_server,
+    sign_task,
     simulate,
 )
 from protocols import messages as m
 from protocols.cohort import Cohort
 from protocols.outputs import Aborted, Output
+from protocols.seating import why_not_seated
 from protocols.simulation import PHASES, Federation, Phase
 from secagg.agreement import Committee
-from tests.protocols.harness import Table, kind_of, ring_of, vectors_for
+from tests.protocols.harness import Table, kind_of, ring_of, signing_key, vectors_for
 
 CONFIG = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12
@@ -232,3 +239,36 @@ def test_a_cohort_too_small_for_its_graph_is_refused_by_its_clients() -> None:
             length=4,
             clip=1.0,
         )
+
+
+def test_a_server_seats_nobody_whom_every_client_would_refuse() -> None:
+    """250 of 300 join: more than m, and too few for the graph's bounds."""
+    config = RoundConfig(clients=300, corrupt=30, degree=102, minimum_survivors=240, length=4, clip=1.0)
+    assert why_not_seated(config, 300) is None
+    assert "E4" in str(why_not_seated(config, 250))
+    assert "240 are needed" in str(why_not_seated(config, 239))
+    authority, operator = signing_key("authority"), signing_key("operator")
+    keys = {ClientId(v): signing_key("identity", v) for v in range(300)}
+    policy = ClientPolicy(authority=authority.public, operator=operator.public, corrupt_fraction=0.1)
+    enrolled = enrol(authority, {v: k.public for v, k in keys.items()}, serial=1, expires=1 << 40)
+    server, outputs = open_server(sign_task(operator, config), enrolled, now=0.0)
+    invitation = next(output.data for output in outputs if isinstance(output, Send))
+    for v in list(keys)[:250]:
+        client = open_client(policy, keys[v], me=v)
+        for output in client.receive(invitation, 0.0):
+            assert isinstance(output, Send)
+            server.receive(v, output.data, 0.0)
+    (ended,) = server.tick(server.deadline or 0.0)
+    assert isinstance(ended, Aborted)
+    assert ended.error.code == "too-few-clients"
+    assert server.cohort == ()
+
+
+def test_a_session_without_its_witnesses_opens_no_round() -> None:
+    federation = Federation(CONFIG, seed=8)
+    cohort = federation.server._cohort
+    assert cohort is not None
+    needed = CONFIG.committee(seated=48).quorum
+    federation.server._excluded.update(cohort.witnesses[: len(cohort.witnesses) - needed + 1])
+    with pytest.raises(SessionOverError, match=f"{needed - 1} witnesses are left"):
+        federation.server.open_round(now=0.0)
