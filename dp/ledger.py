@@ -1,8 +1,9 @@
 """A durable, append-only, hash-chained record of what was released. Spend before release.
 
 `Ledger.spend` commits the event to disk before the sum may be opened; a crash at any moment leaves the entry
-either there or not, and a second event under the same session and round is refused. The ledger stores the
-*parameters* of events, never epsilons, so totals are always recomposed from what happened.
+either there or not. The same event again is the entry that stands, so whoever comes back from a crash may
+spend again; another event under its session and round is refused. The ledger stores the *parameters* of
+events, never epsilons, so totals are always recomposed from what happened.
 
 This module must not compute an epsilon, must not rewrite or delete an entry, and must not repair a ledger
 that fails its checks. The chain shows any change inside the ledger; whoever can rewrite the whole file, or
@@ -101,7 +102,7 @@ class Ledger:
     def spend(
         self, release: SkellamRelease, *, session: str, round: int, clients: tuple[int, ...]
     ) -> LedgerEntry:
-        """Commit one event. Open the sum only after this returned.
+        """Commit one event, or find it committed. Open the sum only after this returned.
 
         Args:
             release: the event's parameters.
@@ -111,7 +112,8 @@ class Ledger:
 
         Raises:
             DPInputError: bad identifiers, or fewer clients than the release guarantees survivors.
-            LedgerError: this event was spent already, or it could not be committed: release nothing.
+            LedgerError: another event stands under this session and round, or this one could not be
+                committed: release nothing.
         """
         members = _members(release, session, round, clients)
         body = _canonical(
@@ -123,14 +125,9 @@ class Ledger:
             }
         )
         with _translated(self._place, "record the event"), self._transaction():
-            self._refuse_second(session, round)
-            position, previous = self._last()
-            digest = _digest(previous, body)
-            self._connection.execute(
-                "INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (position + 1, session, round, body, digest)
-            )
+            position, digest = self._standing(session, round, body) or self._append(session, round, body)
         return LedgerEntry(
-            position=position + 1,
+            position=position,
             session=session,
             round=round,
             clients=tuple(members),
@@ -216,15 +213,30 @@ class Ledger:
                 )
         self.entries()
 
-    def _refuse_second(self, session: str, round: int) -> None:
+    def _standing(self, session: str, round: int, body: str) -> tuple[int, str] | None:
+        """Position and digest of the entry that holds this event already.
+
+        Raises:
+            LedgerError: if it holds another one.
+        """
         taken = self._connection.execute(
-            "SELECT position FROM entries WHERE session = ? AND round = ?", (session, round)
+            "SELECT position, digest, body FROM entries WHERE session = ? AND round = ?", (session, round)
         ).fetchone()
-        if taken:
+        if taken and taken[2] != body:
             raise LedgerError(
-                f"ledger {self._place}: session {session!r} round {round} is already entry {taken[0]}"
-                "; a second release under one event is never allowed, start a new round"
+                f"ledger {self._place}: session {session!r} round {round} is already entry {taken[0]}, of "
+                "another release or other clients; a second release under one event is never allowed, start "
+                "a new round"
             )
+        return taken[:2] if taken else None
+
+    def _append(self, session: str, round: int, body: str) -> tuple[int, str]:
+        position, previous = self._last()
+        digest = _digest(previous, body)
+        self._connection.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (position + 1, session, round, body, digest)
+        )
+        return position + 1, digest
 
     def _last(self) -> tuple[int, str]:
         row = self._connection.execute(

@@ -101,11 +101,22 @@ def test_it_is_durable_by_its_settings_and_leaves_one_file(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["ledger.sqlite"]
 
 
-def test_the_second_spend_of_an_event_is_refused(tmp_path: Path) -> None:
+def test_the_same_event_again_is_the_entry_that_stands(tmp_path: Path) -> None:
+    path = filled(tmp_path / "ledger.sqlite")
+    with Ledger.open(path) as ledger:
+        before, head = ledger.entries(), ledger.head
+        assert ledger.spend(RELEASE, session="s", round=1, clients=CLIENTS[::-1]) == before[1]
+        assert (ledger.entries(), ledger.head) == (before, head)
+
+
+@pytest.mark.parametrize(("release", "clients"), [(EVALUATION, CLIENTS), (RELEASE, CLIENTS[:4])])
+def test_another_event_under_one_session_and_round_is_refused(
+    release: SkellamRelease, clients: tuple[int, ...], tmp_path: Path
+) -> None:
     path = filled(tmp_path / "ledger.sqlite")
     with Ledger.open(path) as ledger:
         with pytest.raises(LedgerError, match="session 's' round 1 is already entry 2"):
-            ledger.spend(EVALUATION, session="s", round=1, clients=CLIENTS)
+            ledger.spend(release, session="s", round=1, clients=clients)
         assert len(ledger.entries()) == 3
         ledger.spend(RELEASE, session="t", round=1, clients=CLIENTS)
 
