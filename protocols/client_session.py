@@ -119,7 +119,10 @@ class ClientSession:
         return isinstance(self._session, Over)
 
     def receive(self, data: bytes, now: float) -> list[Output]:
-        """One message from the server. The same bytes again give the same answer again."""
+        """One message from the server. The same bytes again give the same answer again.
+
+        A message that is passed over changes nothing (SPEC 7).
+        """
         if self.over:
             return []
         seen = hashlib.sha256(data).digest()
@@ -133,6 +136,8 @@ class ClientSession:
             self._round, self._model, outputs = None, b"", []  # sits this round out
         except ProtocolError as error:
             return self._poison(error)
+        if outputs is None:
+            return []
         self._last_input, self._last_outputs, self._last_heard = seen, outputs, now
         self._seen.add(seen)
         return list(outputs)
@@ -167,7 +172,8 @@ class ClientSession:
             self._round, self._last_outputs, self._model = None, [], b""
         return []
 
-    def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output]:
+    def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output] | None:
+        """What a message gives; None if it is passed over."""
         if envelope.sender != SERVER or envelope.signature:
             raise WireError(Code.MALFORMED_MESSAGE, "a server's message names the server and is not signed")
         match self._session:
@@ -182,7 +188,7 @@ class ClientSession:
                 if envelope.kind == "open" and envelope.round >= seated.next_round:
                     return self._open_round(seated, envelope, now)
                 if envelope.round < seated.next_round - 1:
-                    return []  # of a round that is over for this client
+                    return None  # of a round that is over for this client
         return self._step(envelope)
 
     def _join(self, envelope: wire.Envelope, message: Invitation, now: float) -> list[Output]:
@@ -272,11 +278,11 @@ class ClientSession:
         self._model = message.model
         return [self._send(context, reply)]
 
-    def _step(self, envelope: wire.Envelope) -> list[Output]:
-        """The next message of the round in progress."""
+    def _step(self, envelope: wire.Envelope) -> list[Output] | None:
+        """The next message of the round in progress; None if that was given up."""
         state = self._round
         if state is None and isinstance(self._session, Seated) and envelope.round < self._session.next_round:
-            return []  # of a round this client has given up
+            return None  # of a round this client has given up
         if state is None or isinstance(state, machine.AwaitInput | machine.Done):
             raise OutOfOrderError(
                 Code.UNEXPECTED_MESSAGE,

@@ -145,6 +145,34 @@ def test_a_deal_repeated_after_the_input_gets_the_same_masked_vector() -> None:
     assert client.receive(deal, 9.0) == masked
 
 
+def test_what_is_passed_over_changes_nothing() -> None:
+    """Messages of an earlier round and of one given up: the answer due stays, and so does patience."""
+    table = Table(CONFIG)
+    table.seat()
+    with recording() as record:
+        table.round(VECTORS)
+        table.round(VECTORS)
+    table = Table(CONFIG)
+    table.seat()
+    client = table.clients[ClientId(0)]
+    old, deal = record.received("deal", 1)[0], record.received("deal", 2)[0]
+    client.receive(record.received("open", 1)[0], 0.0)
+    client.receive(record.received("open", 2)[0], 0.0)
+    request = client.receive(deal, 0.0)
+    assert [type(output) for output in request] == [NeedInput]
+    patience = client._policy.patience_seconds
+    for now in (1.0, patience - 1):
+        before = client.memory()
+        assert client.receive(old, now) == []
+        assert client.memory() == before
+        assert client.receive(deal, now) == request
+    client.tick(patience)
+    before = client.memory()
+    assert before[1] is None
+    assert client.receive(record.received("survivors", 2)[0], patience) == []
+    assert client.memory() == before
+
+
 def test_mutating_an_answer_does_not_change_the_resend() -> None:
     table = Table(CONFIG)
     table.seat()
