@@ -1,9 +1,10 @@
 """A round among forked processes, one of which is killed with SIGKILL at one of its durable writes.
 
-Run by `test_killed.py`: `python killed_parties.py DIR CASES`, where CASES is a JSON list of objects with
-`party` (a client, or -1 for the server), `write` (the state's number) and `when` ("before" or "after" its
-commit). The mutant has `send_first`, and `silent`: a client that is gone once the victim was killed, as
-is what the victim had under way. Prints one JSON object per case.
+Run by `test_killed.py`: `python killed_parties.py DIR GRAPH CASES`, where GRAPH is "complete" or "sparse"
+and CASES is a JSON list of objects with `party` (a client, -1 for the server, or "witness" for the first of
+the witnesses), `write` (the state's number) and `when` ("before" or "after" its commit). The mutant has
+`send_first`, and `silent`: a client that is gone once the victim was killed, as is what the victim had under
+way. Prints one JSON object per case.
 """
 
 import hashlib
@@ -43,9 +44,14 @@ from protocols.wire import decode_envelope
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
-N = 4
-CONFIG = RoundConfig(clients=N, length=3, clip=1.0, corrupt=1, threshold=3, minimum_survivors=3)
-IDS = [ClientId(i) for i in range(N)]
+CONFIGS = {
+    "complete": RoundConfig(clients=4, length=3, clip=1.0, corrupt=1, threshold=3, minimum_survivors=3),
+    "sparse": RoundConfig(
+        clients=10, length=3, clip=1.0, corrupt=1, degree=8, minimum_survivors=6, value_bits=8
+    ),
+}
+CONFIG = CONFIGS[sys.argv[2]]
+IDS = [ClientId(i) for i in range(CONFIG.clients)]
 
 
 def key(name: str) -> SigningKey:
@@ -56,7 +62,7 @@ IDENTITIES = {v: key(f"client {v}") for v in IDS}
 ENROLMENT = enrol(key("authority"), {v: k.public for v, k in IDENTITIES.items()}, serial=1, expires=1 << 40)
 TASK = sign_task(key("operator"), CONFIG)
 POLICY = ClientPolicy(
-    authority=key("authority").public, operator=key("operator").public, corrupt_fraction=1 / N
+    authority=key("authority").public, operator=key("operator").public, corrupt_fraction=1 / len(IDS)
 )
 
 
@@ -65,9 +71,9 @@ class Shell:
 
     def __init__(self, party: ClientId, pipe: Connection, path: Path, case: dict, first_life: bool) -> None:
         self.party, self.pipe, self.store = party, pipe, StateStore.open(path)
-        victim = party == (case["party"] if case["party"] >= 0 else SERVER)
-        self.send_first = victim and case.get("send_first", False)
-        self.death = (case["write"], case["when"]) if victim and first_life else None
+        self.victim = case["party"] if case["party"] != -1 else SERVER
+        self.send_first = party == self.victim and case.get("send_first", False)
+        self.death = (case["write"], case["when"]) if first_life else None
         saved = self.store.load()
         if party == SERVER:
             self.session, outputs = self.server(saved)
@@ -122,8 +128,15 @@ class Shell:
                     self.say("aborted", str(error.code))
 
     def perhaps_die(self, write: int, when: str) -> None:
-        if self.death == (write, when):
+        if self.death == (write, when) and self.party == self.chosen():
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def chosen(self) -> ClientId | None:
+        """Whom the case kills. Who is a witness is drawn with the cohort."""
+        if self.victim != "witness":
+            return self.victim
+        known = self.session._session.memory()[0] if self.party != SERVER else None
+        return known.session.cohort.witnesses[0] if known is not None else None
 
     def say(self, what: str, content: object) -> None:
         self.pipe.send_bytes(msgspec.msgpack.encode([what, content]))
@@ -218,7 +231,7 @@ class Hub:
 
 
 def main() -> None:
-    root, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+    root, cases = Path(sys.argv[1]), json.loads(sys.argv[3])
     for number, case in enumerate(cases):
         directory = root / f"{os.getpid()}-{number}"
         directory.mkdir()
