@@ -1,11 +1,15 @@
 """What a client insists on, whatever the server offers. No keys of its own, no state, no clock."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from secagg.parameters import InfeasibleError
 
+from .checks import require_integer
 from .config import RoundConfig, ServerModel, smallest_threshold, whole_part
 from .errors import Code, PolicyRefusedError
+
+_MAX_INTEGER: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,12 @@ class ClientPolicy:
     minimum_serial: int = 0
     maximum_rounds: int | None = None
     patience_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        require_integer("minimum_survivors", self.minimum_survivors, 0, _MAX_INTEGER)
+        require_integer("minimum_serial", self.minimum_serial, 0, _MAX_INTEGER)
+        if self.maximum_rounds is not None:
+            require_integer("maximum_rounds", self.maximum_rounds, 0, _MAX_INTEGER)
 
     def corrupt(self, clients: int) -> int:
         """Corrupt clients assumed among `clients`: at least one."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from .errors import StateConflictError, StateError
 from .outputs import SavedState
@@ -19,6 +19,7 @@ from .outputs import SavedState
 SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x53535431  # "SST1": tells a store from any other SQLite file
 _BUSY_SECONDS: Final = 5.0
+_ROW_BYTES: Final = 1024  # what a row has beside its data, generously
 _SCHEMA: Final = (
     "CREATE TABLE state (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), session BLOB NOT NULL, "
     "party INTEGER NOT NULL, sequence INTEGER NOT NULL, data BLOB NOT NULL)",
@@ -65,8 +66,8 @@ class StateStore:
             StateError: If it cannot be read.
         """
         with _translated(self._path, "read it"):
-            row = self._connection.execute("SELECT data FROM state").fetchone()
-        return bytes(row[0]) if row is not None else None
+            row = self._row()
+        return row[3] if row is not None else None
 
     def commit(self, state: SavedState) -> None:
         """Keep a state in place of the one it follows. On disk when this returns; send only then.
@@ -78,17 +79,30 @@ class StateStore:
                 another one has gone on from there.
             StateError: If it could not be written. Send nothing of it.
         """
+        limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        if len(state.data) + _ROW_BYTES > limit:
+            raise StateError(
+                f"the state store {self._path}: a state of {len(state.data)} bytes exceeds the {limit} that "
+                "this SQLite takes in one row: send nothing of it, and open a smaller task"
+            )
         with _translated(self._path, "commit a state"), self._transaction():
-            row = self._connection.execute("SELECT session, party, sequence, data FROM state").fetchone()
+            row = self._row()
             new = (state.session, state.party, state.sequence, state.data)
             if row == new:
                 return
-            if (row[:3] if row is not None else (*new[:2], 0)) != (*new[:2], state.sequence - 1):
-                held = f"state {row[2]} of session {row[0].hex()}, party {row[1]}" if row else "nothing"
+            if row is not None and row[:2] != new[:2]:
                 raise StateConflictError(
-                    f"the state store {self._path} holds {held}; state {state.sequence} of session "
-                    f"{state.session.hex()}, party {state.party} does not follow it: another process went "
-                    "on, or the file was put back; send nothing and end this session here"
+                    f"the state store {self._path} holds state {row[2]} of session {row[0].hex()}, party "
+                    f"{row[1]}; it is of another session: open a store of its own for this one (session "
+                    f"{state.session.hex()}, party {state.party})"
+                )
+            held = row[2] if row is not None else 0
+            if held != state.sequence - 1:
+                raise StateConflictError(
+                    f"the state store {self._path} holds {f'state {held}' if held else 'nothing'}; state "
+                    f"{state.sequence} of session {state.session.hex()}, party {state.party} does not follow "
+                    "it: another process went on, or the file was put back; send nothing and end this "
+                    "session here"
                 )
             self._connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)", new)
 
@@ -106,7 +120,8 @@ class StateStore:
 
     def _prepare(self) -> None:
         with _translated(self._path, "open it"):
-            # A rollback journal goes with each commit, and pages are zeroed: old states do not stay in a log.
+            # No log keeps old states: SQLite zeroes replaced pages, and unlinks its journal at each commit.
+            # Unlinks only: blocks of the disk may keep the state before.
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA secure_delete = ON")
             # EXTRA: the commit is the journal's removal, so the directory is synchronised too.
@@ -124,6 +139,16 @@ class StateStore:
                 f"the state store {self._path} has schema {version}, not {SCHEMA_VERSION}: go on with the "
                 "version of this package that made it"
             )
+
+    def _row(self) -> tuple[bytes, int, int, bytes] | None:
+        """Session, party, sequence and data. SQLite keeps any type in any column."""
+        row = self._connection.execute("SELECT session, party, sequence, data FROM state").fetchone()
+        if row is None or tuple(map(type, row)) == (bytes, int, int, bytes):
+            return cast("tuple[bytes, int, int, bytes] | None", row)
+        raise StateError(
+            f"the state store {self._path} was altered: what it holds is no state; open a new session with a "
+            "store of its own"
+        )
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
@@ -153,7 +178,9 @@ def _sync(directory: Path) -> None:
 def _translated(path: Path, action: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError, OverflowError) as error:
+    except StateError:
+        raise
+    except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
         raise StateError(
             f"the state store {path}: cannot {action}: {error}; send nothing, then check that it is a store, "
             "that the disk has room, and that no other process holds it"

@@ -124,3 +124,11 @@ def test_simulate_derives_a_policy_from_any_valid_config() -> None:
         for c in range(1, n - 1):
             config = RoundConfig(clients=n, length=1, clip=1.0, corrupt=c, minimum_survivors=n)
             assert simulate(config, {i: np.zeros(1) for i in range(n)}, seed=1).exact
+
+
+@pytest.mark.parametrize("name", ["minimum_survivors", "minimum_serial", "maximum_rounds"])
+@pytest.mark.parametrize("value", [np.int64(5), 5.0, -1, True], ids=repr)
+def test_a_policy_counts_in_plain_integers(name: str, value: object) -> None:
+    """A saved state is bound to its policy by canonical bytes, which other numbers do not have."""
+    with pytest.raises(ConfigError, match=f"{name} is an integer"):
+        ClientPolicy(**KEYS, **{name: value})

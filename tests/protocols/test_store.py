@@ -49,21 +49,29 @@ def test_the_same_state_again_changes_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [
-        state(2, b"another"),
-        state(1),
-        state(4),
-        state(3, session=b"t" * 16),
-        state(3, party=4),
-        state(1, b"first", session=b"t" * 16),
-    ],
-    ids=["forked", "older", "gap", "other session", "other party", "new session"],
+    [state(2, b"another"), state(1), state(4)],
+    ids=["forked", "older", "gap"],
 )
 def test_a_state_that_does_not_follow_is_refused(path: Path, other: SavedState) -> None:
     with StateStore.open(path) as store:
         store.commit(state(1))
         store.commit(state(2))
         with pytest.raises(StateConflictError, match="does not follow"):
+            store.commit(other)
+        assert store.load() == b"state"
+        store.commit(state(3))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [state(3, session=b"t" * 16), state(3, party=4), state(1, b"first", session=b"t" * 16)],
+    ids=["other session", "other party", "new session"],
+)
+def test_a_store_is_of_one_session(path: Path, other: SavedState) -> None:
+    with StateStore.open(path) as store:
+        store.commit(state(1))
+        store.commit(state(2))
+        with pytest.raises(StateConflictError, match="open a store of its own for this one"):
             store.commit(other)
         assert store.load() == b"state"
         store.commit(state(3))
@@ -147,6 +155,30 @@ def test_a_maker_that_was_killed_leaves_a_new_store(path: Path) -> None:
     with StateStore.open(path) as store:
         assert store.load() is None
         store.commit(state(1))
+
+
+@pytest.mark.parametrize("change", ["data = 7", "data = 'text'", "session = 'text'", "sequence = 'x'"])
+def test_a_row_of_other_types_is_refused_by_name(path: Path, change: str) -> None:
+    with StateStore.open(path) as store:
+        store.commit(state(1))
+        store._connection.execute(f"UPDATE state SET {change}")
+        for call in (store.load, lambda: store.commit(state(2))):
+            with pytest.raises(StateError, match="was altered"):
+                call()
+
+
+def test_a_path_that_no_file_has_is_refused_by_name(path: Path) -> None:
+    with pytest.raises(StateError, match="null"):
+        StateStore.open(f"{path}\0")
+
+
+def test_a_state_beyond_sqlite_is_refused_by_name(path: Path) -> None:
+    with StateStore.open(path) as store:
+        store.commit(state(1))
+        store._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        with pytest.raises(StateError, match="10001 bytes exceeds the 10000 that this SQLite"):
+            store.commit(state(2, bytes(10_001)))
+        assert store.load() == b"state"
 
 
 def test_a_sequence_beyond_sqlite_is_refused_by_name(path: Path) -> None:
