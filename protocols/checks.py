@@ -18,6 +18,16 @@ def require_positive(name: str, value: float) -> float:
     return float(value)
 
 
+def require_finite(name: str, value: float) -> None:
+    """A finite real number.
+
+    Raises:
+        ConfigError: If it is none, or beyond `MAX_REAL`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not -MAX_REAL <= value <= MAX_REAL:
+        raise ConfigError(f"{name} is a finite number, not {value!r:.50}")
+
+
 def require_integer(name: str, value: int, low: int, high: int) -> None:
     """An `int` from `low` to `high`, both included.
 

@@ -1,11 +1,13 @@
 """Sessions that are written down before they speak (SPEC 13).
 
 Whatever a durable session gives comes behind a `Persist` of the state that gave it, also when it gives
-the same again. Only the shell can commit it: a shell that sends first, or commits nothing and then
-restores an older state, can be brought to answer twice. No files, no clock, no randomness here.
+the same again; what `resume` gives is committed already. Only the shell can commit: a shell that sends
+first, or commits nothing and then restores an older state, can be brought to answer twice. A state that
+cannot be written ends its session. No files, no clock, no randomness here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Final, Self
 
 import msgspec
@@ -19,21 +21,25 @@ from .codec import FindTable, from_bytes, no_table, to_bytes
 from .config import RoundConfig
 from .context import SERVER, ClientId
 from .enrolment import Enrolment
-from .errors import SessionOverError, StateError
+from .errors import ConfigError, SessionOverError, StateError
 from .membership import AwaitCohort, ClientKnown, Seated, find_config, take_place
 from .outputs import Excluded, Output, Persist, Refused, SavedState
 from .pairwise.client import ClientState
 from .pairwise.server import Collecting
 from .pairwise.unmasking import Round
 from .policy import ClientPolicy
-from .saved import Header, read_saved, write_saved
+from .saved import MAX_STATE_BYTES, Header, read_saved, write_saved
 from .server_session import ServerKnown, ServerSession
 from .task import Task
 from .transcript import Transcript
 
 # What binds or is given again, what is known, and the state of the round.
 _PARTS: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
+# Of a server's largest state, for each client and each of its neighbours: what was dealt, and what goes to
+# whom. Measured; it holds for 40 clients and more.
+_PAIR_BYTES: Final = {"complete": 370, "sparse": 385}
 _DUMPED: Final = "this session was dumped: restore it from what `dump` gave"
+_UNWRITTEN: Final = "a state of this session could not be written: restore it from the last committed one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,25 @@ class _Pending:
     outputs: tuple[Output, ...]
 
 
+def require_room(task: Task) -> None:
+    """Refuse a task whose rounds make states that no store takes. A model's bytes come on top.
+
+    Raises:
+        ConfigError: If so; names the sizes and what to do.
+    """
+    base, words = task.configs[0], max(config.words for config in task.configs)
+    kind, neighbours = ("complete", base.clients - 1) if base.degree is None else ("sparse", base.degree)
+    expected = _PAIR_BYTES[kind] * base.clients * neighbours + 8 * words
+    if expected > MAX_STATE_BYTES:
+        raise ConfigError(
+            f"a durable server of {base.clients} clients with {neighbours} neighbours each and {words} words "
+            f"has states of about {expected} bytes, and at most {MAX_STATE_BYTES} can be saved: take a "
+            "sparse graph of a smaller degree, fewer clients or words, or `open_server`, which saves nothing"
+        )
+
+
 class DurableClient:
-    """A client's session whose every step can be restored.
+    """A client's session whose every step can be restored. A state that cannot be saved ends it.
 
     Args:
         session: From `open_client`, or recalled.
@@ -75,7 +98,7 @@ class DurableClient:
         self._policy = _policy_digest(policy)
         self._header: Header | None = last[0] if last is not None else None
         self._saved: SavedState | None = last[1] if last is not None else None
-        self._mark, self._dumped = self._moment(), False
+        self._mark, self._ended = self._moment(), ""
 
     @classmethod
     def restore(
@@ -135,7 +158,7 @@ class DurableClient:
         self._write()
         if self._saved is None:
             raise SessionOverError("a session that has not joined holds nothing to save: open another")
-        self._dumped = True
+        self._ended = _DUMPED
         return self._saved
 
     def _behind(self, outputs: list[Output]) -> list[Output]:
@@ -143,7 +166,7 @@ class DurableClient:
         moved = any(now is not then for now, then in zip(moment, self._mark, strict=True))
         if moved:
             self._write()
-            self._mark = moment  # after the write: a state that could not be written is tried again
+            self._mark = moment
         if self._saved is None or not (moved or outputs):
             return outputs
         return [Persist(self._saved), *outputs]
@@ -163,17 +186,18 @@ class DurableClient:
             header = msgspec.structs.replace(self._header, sequence=sequence)
         else:
             return  # it has not joined, and never will: there is nothing to come back to
+        self._ended = _UNWRITTEN  # unless what follows is done: nothing may be said of a state that is lost
         parts = (self._policy, to_bytes(ClientKnown, known), to_bytes(_ClientRound, _ClientRound(state)))
         self._saved = write_saved(header, msgspec.msgpack.encode(parts), self._identity)
-        self._header = header
+        self._header, self._ended = header, ""
 
     def _require_live(self) -> None:
-        if self._dumped:
-            raise SessionOverError(_DUMPED)
+        if self._ended:
+            raise SessionOverError(self._ended)
 
 
 class DurableServer:
-    """A server's session whose every phase can be restored.
+    """A server's session whose every phase can be restored. A state that cannot be saved ends it.
 
     Messages of an open phase are written only by `dump`: after a crash `resume` asks for them again, and
     clients answer the same bytes.
@@ -192,7 +216,7 @@ class DurableServer:
     ) -> None:
         self._session, self._saved, self._pending = session, last, pending
         self._mark = self._moment() if last is not None else None
-        self._dumped = False
+        self._ended = ""
 
     @classmethod
     def restore(
@@ -206,10 +230,11 @@ class DurableServer:
         phase_seconds: float,
         threads: int = 1,
     ) -> Self:
-        """The session that a state was saved of. A running deadline begins again at `now`.
+        """The session that a state was saved of. After a crash a running deadline begins again at `now`.
 
         Raises:
             StateError: If the state is damaged, of another version, task or enrolment.
+            ConfigError: If `now` is no finite number.
         """
         header, body = read_saved(data, SERVER, None)
         if header.session_hash != task.session_hash(enrolment.to_bytes()):
@@ -281,7 +306,7 @@ class DurableServer:
     def resume(self) -> list[Output]:
         """What began the phase, or ended the round, to be acted upon again.
 
-        An `Opening` may come a second time, with the same content.
+        An `Opening` may come a second time, with the same content: `dp.Ledger.spend` takes it once.
         """
         self._require_live()
         return list(self._pending)
@@ -293,8 +318,8 @@ class DurableServer:
             SessionOverError: If it was dumped before.
         """
         self._require_live()
-        saved = self._write()
-        self._dumped = True
+        saved = self._write(self._session.memory()[0])
+        self._ended = _DUMPED
         return saved
 
     def _behind(self, outputs: list[Output]) -> list[Output]:
@@ -303,7 +328,10 @@ class DurableServer:
             return outputs
         if self._mark is None or moment[:2] != self._mark[:2]:  # more than an exclusion
             self._pending = tuple(o for o in outputs if not isinstance(o, Excluded | Refused))
-        saved = self._write()
+        known = self._session.memory()[0]
+        if known.deadline is not None:
+            known = replace(known, deadline=inf)  # only a crash goes back here, and loses what came since
+        saved = self._write(known)
         self._mark = moment
         return [Persist(saved), *outputs]
 
@@ -311,21 +339,23 @@ class DurableServer:
         known = self._session.memory()[0]
         return self._session.phase, known.rounds, len(known.excluded)
 
-    def _write(self) -> SavedState:
-        known, state = self._session.memory()
+    def _write(self, known: ServerKnown) -> SavedState:
+        state = self._session.memory()[1]
         sequence = self._saved.sequence + 1 if self._saved is not None else 1
         header = Header(known.session, self._session.session_hash, SERVER, sequence)
+        self._ended = _UNWRITTEN  # unless what follows is done: no later state may pass over this one
         parts = (
             to_bytes(_Pending, _Pending(self._pending)),
             to_bytes(ServerKnown, known),
             to_bytes(_ServerRound, _ServerRound(state)),
         )
         self._saved = write_saved(header, msgspec.msgpack.encode(parts), None)
+        self._ended = ""
         return self._saved
 
     def _require_live(self) -> None:
-        if self._dumped:
-            raise SessionOverError(_DUMPED)
+        if self._ended:
+            raise SessionOverError(self._ended)
 
 
 def _parts(body: bytes) -> tuple[bytes, bytes, bytes]:

@@ -22,7 +22,7 @@ from .messages import Digest
 from .outputs import SavedState
 
 FORMAT: Final = "saved-1"
-MAX_STATE_BYTES: Final = 1 << 29  # within what SQLite takes in one piece
+MAX_STATE_BYTES: Final = 900_000_000  # within the 10^9 that SQLite takes in one row as it is built
 
 
 class Header(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -81,6 +81,11 @@ def read_saved(data: bytes, party: ClientId, identity: SigningKey | None) -> tup
         f"the saved state for {whose} is cut short, altered or under another identity: take it from its "
         "store again, or open a new session"
     )
+    if not isinstance(data, bytes):
+        raise StateError(
+            f"a saved state for {whose} is bytes, not {type(data).__name__}: a new store holds none, open a "
+            "session"
+        )
     if len(data) > MAX_STATE_BYTES + 4096:
         raise StateError(f"{len(data)} bytes are no saved state: it has at most {MAX_STATE_BYTES}")
     try:

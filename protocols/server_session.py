@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from . import wire
+from .checks import require_finite
 from .cohort import Cohort, Ids, Seat, make_cohort
 from .config import RoundConfig
 from .context import SERVER, ClientId, RoundContext, model_digest
@@ -55,7 +56,7 @@ class ServerKnown:
         excluded: Who is out of the session.
         seen: Digests of the round's messages by sender and kind.
         rounds: How many were opened.
-        timed: Whether a deadline was running.
+        deadline: When the phase closes, on the shell's clock; infinite if it is to begin again.
     """
 
     session: bytes
@@ -64,7 +65,7 @@ class ServerKnown:
     excluded: frozenset[ClientId]
     seen: dict[tuple[ClientId, str], bytes]
     rounds: int
-    timed: bool
+    deadline: float | None
 
 
 class ServerSession:
@@ -74,7 +75,7 @@ class ServerSession:
         task: What may run.
         enrolment: Who may join.
         session: 16 bytes, never used before.
-        now: The shell's clock, seconds.
+        now: The shell's clock, seconds, finite.
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
         threads: How many cores may remove masks; no result depends on it.
@@ -91,6 +92,7 @@ class ServerSession:
         phase_seconds: float = 60.0,
         threads: int = 1,
     ) -> None:
+        require_finite("now", now)
         self._task, self._recorder, self._phase_seconds = task, recorder, phase_seconds
         self._threads = threads
         self._identities = enrolment.members()
@@ -119,7 +121,7 @@ class ServerSession:
         phase_seconds: float,
         threads: int,
     ) -> "ServerSession":
-        """A session that knows what another one knew. A deadline that was running begins again."""
+        """A session that knows what another one knew; no phase waits longer than `phase_seconds` from now."""
         session = cls(
             task=task,
             enrolment=enrolment,
@@ -130,10 +132,9 @@ class ServerSession:
             threads=threads,
         )
         session._joined, session._cohort, session._state = dict(known.joined), known.cohort, state
-        session._holders = holders
         session._excluded, session._seen = set(known.excluded), dict(known.seen)
-        session._rounds = known.rounds
-        session.deadline = session.deadline if known.timed else None
+        session._holders, session._rounds = holders, known.rounds
+        session.deadline = None if known.deadline is None else min(now + phase_seconds, known.deadline)
         return session
 
     def memory(self) -> tuple[ServerKnown, machine.Collecting | None]:
@@ -145,7 +146,7 @@ class ServerSession:
             frozenset(self._excluded),
             self._seen,
             self._rounds,
-            self.deadline is not None,
+            None if self.deadline is None else float(self.deadline),
         )
         return known, self._state
 
@@ -370,11 +371,10 @@ class ServerSession:
     def _send(self, context: RoundContext, to: tuple[ClientId, ...], body: Body) -> Send:
         data = wire.encode_message(context, SERVER, body, None)
         if self._recorder is not None:
-            kind = wire.kind_of(body)
             self._recorder.record(
                 session=context.session,
                 round_number=context.round,
-                kind=kind,
+                kind=wire.kind_of(body),
                 sender=SERVER,
                 to=to,
                 data=data,

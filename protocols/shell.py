@@ -7,7 +7,7 @@ from secagg.secret import SecretBytes
 
 from .client_session import ClientSession
 from .context import ClientId
-from .durable import DurableClient, DurableServer
+from .durable import DurableClient, DurableServer, require_room
 from .enrolment import Enrolment
 from .outputs import Output
 from .policy import ClientPolicy
@@ -36,6 +36,9 @@ def open_server(
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
         threads: How many cores may remove masks; no result depends on it.
+
+    Raises:
+        ConfigError: If `now` is no finite number.
     """
     session = ServerSession(
         task=config,
@@ -76,7 +79,12 @@ def open_durable_server(
     phase_seconds: float = 60.0,
     threads: int = 1,
 ) -> tuple[DurableServer, list[Output]]:
-    """As `open_server`, for a shell that commits every `Persist` before it goes on."""
+    """As `open_server`, for a shell that commits every `Persist` before it goes on.
+
+    Raises:
+        ConfigError: If the task's states are too large to be saved; `open_server` runs it.
+    """
+    require_room(config)
     session = ServerSession(
         task=config,
         enrolment=invited,
@@ -114,13 +122,16 @@ def restore_server(
         saved: `SavedState.data`, as the store has it.
         config: The task it was opened with.
         invited: The list it was opened with.
-        now: As in `open_server`; the open phase's deadline begins again here.
-        recorder: Where the transcript goes on; what is sent again is not recorded again.
+        now: The clock of `open_server`, which runs on across processes. After `dump` the open phase keeps its
+            deadline, after a crash it begins again here; it is never further away than `phase_seconds`.
+        recorder: A new transcript. The one of a killed process may lack its last records, repeat messages,
+            and name sets that were never sent. What `resume` gives is not recorded again.
         phase_seconds: How long a phase waits for the last client.
         threads: How many cores may remove masks; no result depends on it.
 
     Raises:
         StateError: If the state is damaged, of another version, task or enrolment list.
+        ConfigError: If `now` is no finite number.
     """
     return DurableServer.restore(
         saved,
@@ -138,7 +149,9 @@ def restore_client(
 ) -> DurableClient:
     """The client's session that `saved` was made of; act on what its `resume` gives.
 
-    No entropy is drawn: the session goes on with the secrets it has.
+    No entropy is drawn: the session goes on with the secrets it has. The shell's clock runs on across
+    restarts: a state knows when its round was last heard of, and one that began anew would give it up too
+    late or never.
 
     Raises:
         StateError: If the state is damaged, of another version, client, identity or policy.

@@ -9,6 +9,7 @@ import pytest
 from protocols import (
     SERVER,
     ClientId,
+    ConfigError,
     Excluded,
     Persist,
     RoundConfig,
@@ -17,13 +18,15 @@ from protocols import (
     StateError,
     open_durable_client,
     open_durable_server,
+    sign_task,
 )
 from protocols import messages as m
-from protocols.outputs import Aborted, Refused
+from protocols.durable import require_room
+from protocols.outputs import Aborted, Output, Refused
 from protocols.pairwise.client import ClientState
 from protocols.pairwise.server import Collecting
 from protocols.wire import decode_envelope, encode_message
-from tests.protocols.durable_site import COMPLETE, PHASES, SPARSE, Site, same, site_after
+from tests.protocols.durable_site import COMPLETE, OPERATOR, PHASES, SPARSE, Site, same, site_after
 from tests.protocols.harness import exact_sum, kind_of
 
 # A process per message
@@ -83,18 +86,58 @@ def test_a_repeated_message_gets_the_state_and_the_answer_again() -> None:
     assert again.receive(invitation, 9.0) == first
 
 
-def test_a_state_that_was_not_written_is_written_before_its_answer_is_given_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_a_state_that_was_not_written_ends_its_session(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(config=COMPLETE)
-    invitation = next(o.data for o in site.server.invite() if isinstance(o, Send))
-    client = site.clients[ClientId(0)]
+    (persist, invitation) = site.server.invite()
+    client, server = site.clients[ClientId(0)], site.server
+
+    def step() -> list[Output]:
+        return client.receive(invitation.data, 0.0) if role == "client" else server.tick(60.0)
+
     monkeypatch.setattr("protocols.saved.MAX_STATE_BYTES", 10)
-    for _ in range(2):
-        with pytest.raises(StateError, match="exceeds the 10"):
-            client.receive(invitation, 0.0)
+    with pytest.raises(StateError, match="exceeds the 10"):
+        step()
     monkeypatch.undo()
-    assert [type(output) for output in client.receive(invitation, 0.0)] == [Persist, Send]
+    for call in (step, (client if role == "client" else server).dump):
+        with pytest.raises(SessionOverError, match="last committed one"):
+            call()
+    if role == "server":  # what was committed goes on
+        assert site.restored_server(persist.record.data).phase == "join"
+
+
+def test_a_server_whose_states_would_be_too_large_is_not_opened() -> None:
+    site = Site(config=COMPLETE)
+    for config in (
+        RoundConfig(clients=1600, length=3, clip=1.0),
+        RoundConfig(clients=1500, length=1 << 24, clip=1.0),
+    ):
+        with pytest.raises(ConfigError, match=r"about \d+ bytes, and at most 900000000 .* smaller degree"):
+            open_durable_server(sign_task(OPERATOR, config), site.enrolment, now=0.0)
+    fits = sign_task(OPERATOR, RoundConfig(clients=1500, length=3, clip=1.0))
+    open_durable_server(fits, site.enrolment, now=0.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RoundConfig(clients=40, length=3, clip=1.0, corrupt=4),
+        RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=3, clip=1.0),
+    ],
+    ids=["complete", "sparse"],
+)
+def test_states_are_about_as_large_as_is_reckoned(
+    config: RoundConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(config=config)
+    site.take_client = lambda v, outputs: [o for o in outputs if not isinstance(o, Persist)]  # type: ignore[method-assign]
+    site.run()
+    largest = max(len(state.data) for state in site.states.values() if state.party == SERVER)
+    monkeypatch.setattr("protocols.durable.MAX_STATE_BYTES", largest)
+    with pytest.raises(ConfigError):
+        require_room(site.task)
+    monkeypatch.setattr("protocols.durable.MAX_STATE_BYTES", int(1.1 * largest))
+    require_room(site.task)
 
 
 def test_a_dumped_session_is_over() -> None:
@@ -213,6 +256,24 @@ def test_a_deadline_begins_again_and_only_where_one_ran() -> None:
     waiting = site.restored_server(site.states["server AwaitMasked"].data)
     assert waiting.deadline == 560.0
     assert waiting.phase == "masked"
+
+
+def test_a_process_per_message_does_not_prolong_a_phase() -> None:
+    """One client repeats itself every 59 seconds; a clock that began anew prolongs it once, not for ever."""
+    site = Site(config=COMPLETE)
+    site.take_server(site.server.invite())
+    invitation = next(o.data for o in site.server.resume() if isinstance(o, Send))
+    join = site.deliver(ClientId(0), invitation)[0]
+    for now in (0.0, 59.0):
+        site.server = site.restored_server(site.server.dump().data)
+        assert site.server.receive(ClientId(0), join, now) == []
+        site.now = now + 59.0
+    assert site.server.deadline == 60.0
+    site.server = site.restored_server(site.server.dump().data)
+    data = site.server.dump().data
+    assert [type(output) for output in site.restored_server(data).tick(site.now)] == [Persist, Aborted]
+    site.now = -1e6
+    assert site.restored_server(data).deadline == site.now + 60.0
 
 
 def test_too_few_joins_stay_too_few() -> None:

@@ -181,6 +181,13 @@ def test_bytes_that_are_no_state_are_refused_by_name(data: bytes) -> None:
         restore(FINISHED.states["client Done"], data)
 
 
+def test_what_a_new_store_holds_is_refused_by_name() -> None:
+    with pytest.raises(StateError, match="bytes, not NoneType: a new store holds none"):
+        FINISHED.restored_client(ClientId(0), None)
+    with pytest.raises(StateError, match="bytes, not NoneType"):
+        FINISHED.restored_server(None)
+
+
 def test_a_header_alone_is_refused_by_name() -> None:
     header = Header(b"a session's name", FINISHED.server._session.session_hash, SERVER, 1)
     for body in (b"", b"\x93\xc4\x00\xc4\x00\xc4\x00", b"\x90"):

@@ -11,6 +11,7 @@ from protocols import (
     Aborted,
     ClientId,
     ClientPolicy,
+    ConfigError,
     Finished,
     NeedInput,
     Persist,
@@ -20,8 +21,10 @@ from protocols import (
     Transcript,
     enrol,
     open_client,
+    open_durable_server,
     open_server,
     prepare,
+    restore_server,
     sign_task,
 )
 from protocols.transcript import chain_head
@@ -149,3 +152,17 @@ def test_a_client_keeps_its_own_round_limit() -> None:
 def test_entropy_cannot_be_passed_to_a_real_client() -> None:
     assert set(inspect.signature(open_client).parameters) == {"policy", "identity", "me", "threads"}
     assert "session" not in inspect.signature(open_server).parameters
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), None], ids=repr)
+def test_a_clock_that_shows_no_time_is_refused_by_name(now: float) -> None:
+    enrolment = enrol(AUTHORITY, {v: k.public for v, k in IDENTITIES.items()}, serial=1, expires=10**9)
+    task = sign_task(OPERATOR, CONFIG)
+    _, (persist, _) = open_durable_server(task, enrolment, now=0.0)
+    for call in (
+        lambda: open_server(task, enrolment, now=now),
+        lambda: open_durable_server(task, enrolment, now=now),
+        lambda: restore_server(persist.record.data, task, enrolment, now=now),
+    ):
+        with pytest.raises(ConfigError, match="now is a finite number"):
+            call()
