@@ -16,11 +16,12 @@ import flower
 import parts
 import plots
 import rounds
+import thousand
 from timing import environment, say, wall
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = """examples:
-  python benchmarks/bench.py                 everything, about four minutes
+  python benchmarks/bench.py                 everything, about six minutes
   python benchmarks/bench.py --quick         the same questions with fewer sizes, under 90 seconds
   python benchmarks/bench.py --out /tmp/mine write elsewhere than benchmarks/results
 """
@@ -61,7 +62,12 @@ def measure(*, quick: bool) -> dict[str, Any]:
         "rounds": measure_rounds(quick=quick),
         "sharing": parts.sharing(repeats=10 * repeats),
         "encoding": [parts.encoding(d, repeats=repeats // 3) for d in (10_000, 100_000, 1_000_000)],
-        "upload": parts.upload(clients=1024, length=1 << 20, value_bits=16),
+        "upload": [
+            parts.upload(clients=1024, length=1 << 20, value_bits=16, sparse=sparse)
+            for sparse in (True, False)
+        ],
+        "thousand": None if quick else thousand.measure(),
+        "memory": thousand.memory(),
         "flower": measure_flower(quick=quick),
         "growth": floor.growth(quick=quick),
     }
@@ -119,7 +125,9 @@ def show(report: dict[str, Any]) -> None:
     for row in report["encoding"]:
         values = (row[f"{name}_seconds"] * 1e3 for name in ("quantize", "encode", "pack", "unpack"))
         print(f"{row['length']:>22,} " + " ".join(f"{value:>9.3f}" for value in values))
-    _show_upload(report["upload"])
+    for upload in report["upload"]:
+        _show_upload(upload)
+    _show_thousand(report["thousand"], report["memory"])
     _show_flower(report["flower"], report["rounds"])
 
 
@@ -165,12 +173,26 @@ def _graph(row: dict[str, Any]) -> str:
 def _show_upload(upload: dict[str, Any]) -> None:
     print(
         f"\nUpload of one client, n={upload['clients']}, d={upload['length']:,}, "
-        f"{upload['value_bits']}-bit values, complete graph: {upload['total_bytes']:,} bytes"
+        f"{upload['value_bits']}-bit values, {upload['graph']}: {upload['total_bytes']:,} bytes"
     )
     print("  " + ", ".join(f"{name} {size:,}" for name, size in upload["bytes"].items()))
     print(f"  bits per parameter: {upload['bits_per_parameter']:.2f} with {upload['spare_bits']} spare; "
           f"{upload['bits_per_parameter_without_spare']:.2f} without; "
           f"of which the vector {upload['vector_bits_per_parameter_without_spare']}")  # fmt: skip
+
+
+def _show_thousand(found: dict[str, Any] | None, memory: dict[str, Any]) -> None:
+    if found is not None:
+        short, long = found["short"], found["long"]
+        print(f"\n{found['clients']:,} clients, degree {found['degree']}, threshold {found['threshold']}; "
+              f"a tenth vanishes; set-up {found['setup_seconds_wall']:.1f} s (wall)")  # fmt: skip
+        print(f"  {short['length']:,} words: {short['round_seconds_wall']:.2f} s a round (wall, median) with "
+              f"{short['processes']} processes of clients; CPU: clients {short['all_clients_seconds']:.2f} s, "
+              f"server {short['server_seconds']:.2f} s")  # fmt: skip
+        print(f"  {long['length']:,} words, CPU: a client {1e3 * long['client_seconds']:.1f} ms, "
+              f"the server {long['server_seconds']:.2f} s")  # fmt: skip
+    print(f"\nServer's memory while vectors of {memory['vector_bytes']:,} bytes arrive: "
+          f"{memory['10']:,} bytes for 10 of them, {memory['40']:,} for 40")  # fmt: skip
 
 
 def _show_flower(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
@@ -196,7 +218,7 @@ def _show_flower(found: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Non
 
 def judge(report: dict[str, Any]) -> dict[str, tuple[float, bool | None]]:
     """Targets, the figure, and whether it holds; None where the machine had no second core to spare."""
-    masks, upload, sharing = report["masks"], report["upload"], report["sharing"]
+    masks, upload, sharing = report["masks"], report["upload"][0], report["sharing"]
     large = [row for row in report["rounds"] if {name: row[name] for name in LARGE} == LARGE]
     client = max(row["client_ratio"] for row in large)
     verdicts: dict[str, tuple[float, bool | None]] = {
@@ -230,6 +252,17 @@ def judge(report: dict[str, Any]) -> dict[str, tuple[float, bool | None]]:
     verdicts["combining 67 shares within 0.1 ms"] = (combine, combine <= 0.1)
     bits = upload["bits_per_parameter_without_spare"]
     verdicts["upload of at most 26.3 bits per parameter, spare bits aside"] = (bits, bits <= 26.3)
+    if (found := report["thousand"]) is not None:
+        figures = {
+            "1,000 clients, 2,000 words, seconds a round (wall)": (found["short"]["round_seconds_wall"], 3.0),
+            "1,000 clients, 100,000 words, seconds of a client": (found["long"]["client_seconds"], 0.25),
+            "1,000 clients, 100,000 words, seconds of the server": (found["long"]["server_seconds"], 5.0),
+        }
+        verdicts |= {
+            f"{what}, at most {most:g}": (value, value <= most) for what, (value, most) in figures.items()
+        }
+    growth = (report["memory"]["40"] - report["memory"]["10"]) / report["memory"]["vector_bytes"]
+    verdicts["30 more clients, memory of the server in vectors, at most 1"] = (growth, growth <= 1)
     return verdicts
 
 

@@ -8,6 +8,7 @@ from timing import median_seconds, say
 from dp.clipping import quantize
 from protocols import sizes
 from protocols.config import RoundConfig
+from secagg.parameters import GRINDABLE_SIGMA, choose
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, combine, split
 
@@ -48,20 +49,32 @@ def encoding(length: int, *, repeats: int) -> dict[str, float]:
     }
 
 
-def upload(*, clients: int, length: int, value_bits: int) -> dict[str, Any]:
+def upload(*, clients: int, length: int, value_bits: int, sparse: bool) -> dict[str, Any]:
     """Bytes one client sends in a round in which everybody stays, signatures and envelopes included.
 
-    A vector's width is what sums of `clients` values need, and spare bits in which garbage shows.
+    A vector's width is what sums of `clients` values need, and spare bits in which garbage shows. The sparse
+    graph is the one planned for a tenth of corrupt and a tenth of vanishing clients.
     """
-    config = RoundConfig(clients=clients, length=length, clip=1.0, value_bits=value_bits)
+    graph: dict[str, Any] = {}
+    if sparse:
+        p = choose(clients=clients, corrupt=0.1, dropout=0.1, sigma=GRINDABLE_SIGMA)
+        graph = {
+            "corrupt": p.corrupt,
+            "degree": p.degree,
+            "threshold": p.threshold,
+            "minimum_survivors": clients - p.dropped,
+        }
+    config = RoundConfig(clients=clients, length=length, clip=1.0, value_bits=value_bits, **graph)
     ring, spare = config.ring, config.encoding.spare
     by_kind = sizes.upload(config)
     total = by_kind.pop("upload")
+    by_kind.pop("certificates", None)  # a witness's
     without_spare = total - ring.packed_bytes(length) + (length * (ring.bits - spare) + 7) // 8
     return {
         "clients": clients,
         "length": length,
         "value_bits": value_bits,
+        "graph": f"degree {config.degree}" if sparse else "complete graph",
         "ring_bits": ring.bits,
         "spare_bits": spare,
         "bytes": by_kind,
