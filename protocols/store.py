@@ -79,13 +79,8 @@ class StateStore:
                 another one has gone on from there.
             StateError: If it could not be written. Send nothing of it.
         """
-        limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-        if len(state.data) + _ROW_BYTES > limit:
-            raise StateError(
-                f"the state store {self._path}: a state of {len(state.data)} bytes exceeds the {limit} that "
-                "this SQLite takes in one row: send nothing of it, and open a smaller task"
-            )
         with _translated(self._path, "commit a state"), self._transaction():
+            self._require_room(len(state.data))
             row = self._row()
             new = (state.session, state.party, state.sequence, state.data)
             if row == new:
@@ -138,6 +133,14 @@ class StateStore:
             raise StateError(
                 f"the state store {self._path} has schema {version}, not {SCHEMA_VERSION}: go on with the "
                 "version of this package that made it"
+            )
+
+    def _require_room(self, size: int) -> None:
+        limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        if size + _ROW_BYTES > limit:
+            raise StateError(
+                f"the state store {self._path}: a state of {size} bytes exceeds the {limit} that this SQLite "
+                "takes in one row (SQLITE_LIMIT_LENGTH): send nothing of it, and run a smaller task"
             )
 
     def _row(self) -> tuple[bytes, int, int, bytes] | None:

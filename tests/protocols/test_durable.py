@@ -259,7 +259,7 @@ def test_a_deadline_begins_again_and_only_where_one_ran() -> None:
 
 
 def test_a_process_per_message_does_not_prolong_a_phase() -> None:
-    """One client repeats itself every 59 seconds; a clock that began anew prolongs it once, not for ever."""
+    """One client repeats itself every 59 seconds. A clock that went back prolongs it by one phase at most."""
     site = Site(config=COMPLETE)
     site.take_server(site.server.invite())
     invitation = next(o.data for o in site.server.resume() if isinstance(o, Send))

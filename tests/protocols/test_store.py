@@ -189,5 +189,6 @@ def test_a_sequence_beyond_sqlite_is_refused_by_name(path: Path) -> None:
 def test_a_closed_store_is_refused_by_name(path: Path) -> None:
     store = StateStore.open(path)
     store.close()
-    with pytest.raises(StateError, match="closed"):
-        store.load()
+    for call in (store.load, lambda: store.commit(state(1))):
+        with pytest.raises(StateError, match="closed"):
+            call()
