@@ -158,9 +158,12 @@ def _checked_weight(weight: int, bound: int | None) -> int:
 
 
 def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
-    if not isinstance(values, np.ndarray) or values.shape != (part.length,):
-        shape = getattr(values, "shape", type(values).__name__)
-        raise InputError(f"{part.name} is an array of shape ({part.length},), not {shape}")
+    # A masked array hides values from the checks of its elements.
+    if type(values) is not np.ndarray or values.shape != (part.length,):
+        shape = getattr(values, "shape", "")
+        raise InputError(
+            f"{part.name} is a plain array of shape ({part.length},), not {type(values).__name__} {shape}"
+        )
     try:
         return quantize(values, grid=part.grid, weight=1 if part.weight_bound is None else weight)
     except DPInputError as error:

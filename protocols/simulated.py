@@ -18,7 +18,7 @@ from .policy import ClientPolicy
 
 Letter = tuple[ClientId, bytes]
 # The vector of a client for the round of that number.
-Contribute = Callable[[ClientId, int], Words]
+MakeInput = Callable[[ClientId, int], Words]
 
 
 def secret(root: SecretBytes, *purpose: str | int) -> SecretBytes:
@@ -58,7 +58,7 @@ class LocalClients:
         self.sessions, self._meter = sessions, meter
 
     def deliver(
-        self, letters: Sequence[Letter], *, phase: str, now: float, contribute: Contribute
+        self, letters: Sequence[Letter], *, phase: str, now: float, contribute: MakeInput
     ) -> Iterator[tuple[ClientId, list[Output]]]:
         """Deliver server messages one by one and tell what each client says.
 

@@ -16,6 +16,7 @@ import numpy as np
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
+from .checks import require_integer
 from .config import RoundConfig
 from .context import MAX_CLIENT_ID, ClientId
 from .enrolment import enrol
@@ -40,6 +41,7 @@ Updates = Mapping[int, Update]
 SegmentsOf = Mapping[int, Segments]
 T = TypeVar("T")
 
+MAX_PROCESSES: Final = 64
 _EXPIRES: Final = 1 << 40
 
 Contribute = Callable[[ClientId, NeedInput], Words]
@@ -77,8 +79,7 @@ class Federation:
         on_phase: Callable[[int, str], None] = lambda number, phase: None,
         processes: int = 1,
     ) -> None:
-        if processes < 1:
-            raise ConfigError(f"a simulation runs in at least one process, not {processes}")
+        require_integer("processes", processes, 1, MAX_PROCESSES)
         self.seed = secrets.randbits(63) if seed is None else seed
         self.transcript = Transcript() if transcript is None else transcript
         self._root, self._commit, self._config = as_seed(self.seed), commit, configs[0]

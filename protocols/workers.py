@@ -24,7 +24,7 @@ from .errors import ConfigError, LocalError, SessionOverError, WorkerError
 from .meter import Meter, stopped
 from .outputs import Aborted, Output, Send
 from .policy import ClientPolicy
-from .simulated import Contribute, Letter
+from .simulated import Letter, MakeInput
 from .worker import LENGTH_BYTES, Letters, Reply, Start, Vector, Vectors, frame, restored
 
 # Small enough that the server is busy with one batch while the next is computed; a payload for everyone
@@ -110,7 +110,7 @@ class Workers:
         return tuple(worker.process.pid for worker in self._workers)
 
     def deliver(
-        self, letters: Sequence[Letter], *, phase: str, now: float, contribute: Contribute
+        self, letters: Sequence[Letter], *, phase: str, now: float, contribute: MakeInput
     ) -> Iterator[tuple[ClientId, list[Output]]]:
         """Deliver server messages and tell, in the same order, what each client says.
 
@@ -141,7 +141,7 @@ class Workers:
             self.close()
             raise
 
-    def _results(self, errands: Sequence[_Errand], now: float, contribute: Contribute) -> Iterator[_Errand]:
+    def _results(self, errands: Sequence[_Errand], now: float, contribute: MakeInput) -> Iterator[_Errand]:
         """Hand out work, make inputs and tell results, each in order, whichever can go on."""
         replies, results = deque(errands), deque(errands)
         while results:
@@ -157,7 +157,7 @@ class Workers:
             elif results[0].result is not None:
                 yield results.popleft()
 
-    def _ask(self, errand: _Errand, contribute: Contribute) -> None:
+    def _ask(self, errand: _Errand, contribute: MakeInput) -> None:
         """Make the input that a reply asks for; any other reply is a result."""
         reply = errand.reply
         if reply is None or reply.needs_input is None:

@@ -73,12 +73,18 @@ def run_command(
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "-c", metavar="KEY=VALUE", help="Change a setting; what depends on it is planned again."
+            "-c",
+            metavar="KEY=VALUE",
+            help="Change a setting (--print-config lists them); what depends on it is planned again.",
         ),
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Worker processes for the clients; changes no result, only speed."),
+        typer.Option(
+            min=1,
+            max=64,
+            help="Processes for the clients: two by default where that is faster. No result depends on it.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
     print_config: Annotated[

@@ -113,7 +113,7 @@ def as_object(plan: Plan) -> dict[str, Any]:
     told: dict[str, int | None] = {"witnesses": None, "certificates_needed": None}
     if plan.committee is not None:
         told = {"witnesses": plan.committee.size, "certificates_needed": plan.committee.quorum}
-    return {**numbers, **told, "proof": proof}
+    return {**numbers, **told, "warnings": list(plan.warnings), "proof": proof}
 
 
 def tables(plan: Plan) -> Iterator[Table]:

@@ -196,3 +196,8 @@ def test_a_coordinate_at_the_clip_survives_the_round_trip() -> None:
     result = quantize(np.array([5.0]), grid=grid)
     assert int(result[0]) == grid.norm
     np.testing.assert_allclose(dequantize(result, grid=grid), [0.3], rtol=1e-15)
+
+
+def test_a_masked_array_is_refused() -> None:
+    with pytest.raises(DPInputError):
+        quantize(np.ma.masked_invalid(np.array([0.5, np.nan])), grid=Grid(1.0, 8))

@@ -81,3 +81,11 @@ def test_the_revealed_sum_is_within_the_stated_error() -> None:
     error = plain_sum(updates, config=config) - sum(updates)
     assert np.linalg.norm(error) <= 5 * config.grid.error_bound(300)
     assert np.array_equal(reveal(np.zeros(300, np.int64), config=config).sum, np.zeros(300))
+
+
+def test_a_masked_array_is_no_update() -> None:
+    """What its mask hides would pass for finite."""
+    config = RoundConfig(clients=3, length=2, clip=1.0)
+    hidden = np.ma.masked_invalid(np.array([0.5, np.nan]))
+    with pytest.raises(InputError, match="MaskedArray"):
+        prepare(hidden, config=config, seed=1)

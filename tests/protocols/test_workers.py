@@ -259,8 +259,6 @@ def test_seconds_are_measured_where_the_clients_are() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least one process"):
-        Federation(SMALL, processes=0)
     with pytest.raises(ConfigError, match="function of module time"):
         Federation(SMALL, processes=2, meter=Meter(lambda: 1.0))
 
@@ -301,3 +299,9 @@ def test_teeth_the_story_notices_a_lost_dropout() -> None:
     assert result.survivors == (0, 1, 3, 4, 5)
     with Federation(SMALL, seed=1, processes=2) as federation, pytest.raises(ThresholdError):
         federation.round(honest(SMALL), drop=dict.fromkeys(range(4), "masked"))
+
+
+@pytest.mark.parametrize("processes", [0, 65, 1.5, "2", True, 10**9])
+def test_a_number_of_processes_is_an_integer_in_range(processes) -> None:
+    with pytest.raises(ConfigError, match="processes is an integer from 1 to 64"):
+        Federation(SMALL, seed=1, processes=processes)

@@ -23,6 +23,7 @@ FIVE = ["--clients", "5", "--corrupt", "0.2", "--dropout", "0.2"]
 KEYS = {
     *("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold"),
     *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
+    "warnings",
 }
 
 
@@ -270,3 +271,10 @@ def test_as_a_process(tmp_path: Path, redirect: str, code: int) -> None:
     assert ("standard output: " in done.stderr) is bool(code)
     if not code:
         assert json.loads(done.stdout) == planned(*FIVE)
+
+
+def test_warnings_are_in_the_object_too() -> None:
+    plan = planned("--clients", "20000", "--corrupt", "0.1", "--dropout", "0.1")
+    assert plan["warnings"]
+    assert "no round can run this plan" in plan["warnings"][0]
+    assert planned("--clients", "50", "--corrupt", "0.1", "--dropout", "0.1")["warnings"] == []
