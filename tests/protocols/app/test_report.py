@@ -175,7 +175,7 @@ def test_tells_truth_from_release(page: str) -> None:
     for figure in re.findall(r"<figcaption>.*?</figcaption>", page, flags=re.DOTALL):
         assert re.search(r'class="chip (released|public|truth)"', figure)
     assert "Visible to everyone, and differentially private" in text
-    assert "Known only because all parties run in one process" in text
+    assert "Known only because all parties run on one machine" in text
 
 
 def test_shows_the_figures(page: str) -> None:
