@@ -158,12 +158,10 @@ def _checked_weight(weight: int, bound: int | None) -> int:
 
 
 def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
-    # A masked array hides values from the checks of its elements.
-    if type(values) is not np.ndarray or values.shape != (part.length,):
-        shape = getattr(values, "shape", "")
-        raise InputError(
-            f"{part.name} is a plain array of shape ({part.length},), not {type(values).__name__} {shape}"
-        )
+    # Exactly an ndarray: a masked one hides values from the checks of its elements.
+    found = values.shape if type(values) is np.ndarray else type(values).__name__
+    if found != (part.length,):
+        raise InputError(f"{part.name} is an array of shape ({part.length},), not {found}")
     try:
         return quantize(values, grid=part.grid, weight=1 if part.weight_bound is None else weight)
     except DPInputError as error:

@@ -199,5 +199,5 @@ def test_a_coordinate_at_the_clip_survives_the_round_trip() -> None:
 
 
 def test_a_masked_array_is_refused() -> None:
-    with pytest.raises(DPInputError):
+    with pytest.raises(DPInputError, match="array, not MaskedArray of float64"):
         quantize(np.ma.masked_invalid(np.array([0.5, np.nan])), grid=Grid(1.0, 8))
