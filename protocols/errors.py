@@ -7,6 +7,7 @@ and is all that ever leaves a client. Messages never carry a secret.
 
 from collections.abc import Sequence
 from enum import StrEnum, unique
+from typing import Final
 
 
 @unique
@@ -127,3 +128,12 @@ class StateError(LocalError, ValueError):
 
 class StateConflictError(StateError):
     """A state that does not follow the one in the store: another process went on from there."""
+
+
+# The class by its name, for errors that come from another process.
+PROTOCOL_ERRORS: Final[dict[str, type[ProtocolError]]] = {
+    kind.__name__: kind for kind in ProtocolError.__subclasses__()
+}
+LOCAL_ERRORS: Final[dict[str, type[LocalError]]] = {
+    kind.__name__: kind for kind in (*LocalError.__subclasses__(), StateConflictError)
+}

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from .client_session import ClientSession
 from .context import ClientId
-from .errors import Code, LocalError, ProtocolError
+from .errors import LOCAL_ERRORS, PROTOCOL_ERRORS, Code, LocalError, ProtocolError
 from .meter import stopped
 from .outputs import Aborted, NeedInput, Output, Send
 from .pipeline import as_seed
@@ -89,8 +89,6 @@ class Reply(Struct, frozen=True, array_like=True):
     failure: Failure | None = None
 
 
-_PROTOCOL_ERRORS: Final = {kind.__name__: kind for kind in ProtocolError.__subclasses__()}
-_LOCAL_ERRORS: Final = {kind.__name__: kind for kind in LocalError.__subclasses__()}
 _START: Final = msgspec.msgpack.Decoder(Start)
 _ORDER: Final = msgspec.msgpack.Decoder(Letters | Vectors)
 
@@ -111,9 +109,9 @@ def told(error: ProtocolError | LocalError) -> Failure:
 
 def restored(failure: Failure) -> ProtocolError | LocalError:
     """The error that a failure tells of."""
-    if failure.kind in _LOCAL_ERRORS:
-        return _LOCAL_ERRORS[failure.kind](failure.message)
-    kind = _PROTOCOL_ERRORS[failure.kind]
+    if failure.kind in LOCAL_ERRORS:
+        return LOCAL_ERRORS[failure.kind](failure.message)
+    kind = PROTOCOL_ERRORS[failure.kind]
     return kind(Code(failure.code), failure.message, phase=failure.phase, suspects=failure.suspects)
 
 
