@@ -72,33 +72,11 @@ def plan_session(wish: Wish) -> SessionPlan:
     Raises:
         ConfigError: Naming what cannot be met and what would change it.
     """
-    if not 0 < wish.corrupt_fraction < 1 or not 0 < wish.survivor_fraction <= 1:
-        raise ConfigError(
-            f"corrupt_fraction is between 0 and 1, not {wish.corrupt_fraction}, and survivor_fraction "
-            f"above 0 and at most 1, not {wish.survivor_fraction}"
-        )
-    if wish.clients < 3:
-        raise ConfigError(
-            f"clients is at least 3, not {wish.clients}: a sum of two tells each about the other"
-        )
-    corrupt = max(1, whole_part(wish.corrupt_fraction, wish.clients))
-    if corrupt > wish.clients - 2:
-        raise ConfigError(
-            f"corrupt_fraction {wish.corrupt_fraction} leaves fewer than two honest of {wish.clients} clients"
-        )
+    corrupt = _corrupt(wish)
     rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
     minimum_survivors = max(rule, whole_part(wish.survivor_fraction, wish.clients))
     degree = _degree(wish, corrupt)
-    bits, noise = wish.value_bits, None
-    while wish.epsilon is not None and noise is None:
-        try:
-            noise = _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=corrupt)
-        except NoiseRangeError as error:
-            if bits <= _FEWEST_BITS:
-                raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
-            bits -= 1
-        except DPError as error:
-            raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+    bits, noise = _bits_and_noise(wish, minimum_survivors=minimum_survivors, colluders=corrupt)
 
     def config(length: int, clip: float, value_bits: int) -> RoundConfig:
         return RoundConfig(
@@ -138,6 +116,25 @@ def release_of(config: RoundConfig, purpose: Purpose) -> SkellamRelease:
     )
 
 
+def _corrupt(wish: Wish) -> int:
+    """c, once the fractions are known to make sense."""
+    if not 0 < wish.corrupt_fraction < 1 or not 0 < wish.survivor_fraction <= 1:
+        raise ConfigError(
+            f"corrupt_fraction is between 0 and 1, not {wish.corrupt_fraction}, and survivor_fraction "
+            f"above 0 and at most 1, not {wish.survivor_fraction}"
+        )
+    if wish.clients < 3:
+        raise ConfigError(
+            f"clients is at least 3, not {wish.clients}: a sum of two tells each about the other"
+        )
+    corrupt = max(1, whole_part(wish.corrupt_fraction, wish.clients))
+    if corrupt > wish.clients - 2:
+        raise ConfigError(
+            f"corrupt_fraction {wish.corrupt_fraction} leaves fewer than two honest of {wish.clients} clients"
+        )
+    return corrupt
+
+
 def _degree(wish: Wish, corrupt: int) -> int | None:
     """Neighbours of a client, or None for the complete graph.
 
@@ -158,6 +155,21 @@ def _degree(wish: Wish, corrupt: int) -> int | None:
             f"{error}"
         ) from error
     return None if found.complete else found.degree
+
+
+def _bits_and_noise(wish: Wish, *, minimum_survivors: int, colluders: int) -> tuple[int, SkellamNoise | None]:
+    """The most bits, up to those wished for, whose noise can be drawn; and that noise."""
+    if wish.epsilon is None:
+        return wish.value_bits, None
+    bits = wish.value_bits
+    while True:
+        try:
+            return bits, _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=colluders)
+        except DPError as error:
+            # Only noise that is out of range becomes possible on a coarser grid.
+            if not isinstance(error, NoiseRangeError) or bits <= _FEWEST_BITS:
+                raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+            bits -= 1
 
 
 def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> SkellamNoise:

@@ -84,14 +84,7 @@ class Federation:
         self.transcript = Transcript() if transcript is None else transcript
         self._root, self._commit, self._config = as_seed(self.seed), commit, configs[0]
         self._meter = Meter() if meter is None else meter
-        chosen = sorted(range(configs[0].clients) if ids is None else ids)
-        if len(set(chosen)) != len(chosen) or len(chosen) != configs[0].clients:
-            raise ConfigError(
-                f"the config is for {configs[0].clients} distinct clients, not {len(set(chosen))}"
-            )
-        if not all(isinstance(i, int) and 0 <= i <= MAX_CLIENT_ID for i in chosen):
-            raise ConfigError(f"a client's id is an integer from 0 to {MAX_CLIENT_ID}")
-        self._members = [ClientId(i) for i in chosen]
+        self._members = _checked_ids(range(configs[0].clients) if ids is None else ids, configs[0].clients)
         root = self._root
         authority, operator = signing_key(root, "authority"), signing_key(root, "operator")
         identities = {v: signing_key(root, "identity", v).public for v in self._members}
@@ -158,6 +151,26 @@ class Federation:
         seconds = self._meter.clock() - begin
         if finished is None:
             raise SessionOverError("the round ended without a result")
+        return self._result(finished, submitted, config, seconds)
+
+    def noise_seed(self, client: int, round_number: int) -> SecretBytes:
+        """A simulated client's seed for the noise of one round."""
+        return secret(self._root, "noise", client, round_number)
+
+    def close(self) -> None:
+        """End the worker processes, if there are any; the federation is of no use afterwards."""
+        self._crowd.close()
+
+    def __enter__(self) -> "Federation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _result(
+        self, finished: Finished, submitted: Mapping[ClientId, Words], config: RoundConfig, seconds: float
+    ) -> RoundResult:
+        """The opened sum, and whether it is the sum of what the survivors submitted."""
         expected = config.ring.zeros(config.words)
         for client in finished.survivors:
             np.add(expected, submitted[client], out=expected)
@@ -175,20 +188,6 @@ class Federation:
             refused=tuple(self._events),
             seconds=seconds,
         )
-
-    def noise_seed(self, client: int, round_number: int) -> SecretBytes:
-        """A simulated client's seed for the noise of one round."""
-        return secret(self._root, "noise", client, round_number)
-
-    def close(self) -> None:
-        """End the worker processes, if there are any; the federation is of no use afterwards."""
-        self._crowd.close()
-
-    def __enter__(self) -> "Federation":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self, outputs: list[Output]) -> Finished | None:
         """Carry messages until the server rests; when it waits in vain, its deadline passes."""
@@ -353,6 +352,15 @@ def _check_inputs(
             quantized(update, config=config, weight=weights[client], segments=segments.get(client))
         except InputError as error:
             raise InputError(f"client {client}, round {number}: {error}") from error
+
+
+def _checked_ids(ids: Sequence[int], clients: int) -> list[ClientId]:
+    chosen = sorted(ids)
+    if len(set(chosen)) != len(chosen) or len(chosen) != clients:
+        raise ConfigError(f"the config is for {clients} distinct clients, not {len(set(chosen))}")
+    if not all(isinstance(i, int) and 0 <= i <= MAX_CLIENT_ID for i in chosen):
+        raise ConfigError(f"a client's id is an integer from 0 to {MAX_CLIENT_ID}")
+    return [ClientId(i) for i in chosen]
 
 
 def _outside_a_round(client: ClientId, number: int) -> Words:
