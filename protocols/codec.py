@@ -21,7 +21,7 @@ from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from .config import RoundConfig
-from .errors import Code, LocalError, ProtocolError, StateError
+from .errors import PROTOCOL_ERRORS, Code, LocalError, ProtocolError, StateError
 from .pairwise.place import Place
 from .pairwise.unmasking import Round
 
@@ -175,16 +175,13 @@ def _read_array(plain: Any, _: FindTable) -> NDArray[Any]:
     return np.frombuffer(data, name).copy()
 
 
-_ERRORS: Final = {kind.__name__: kind for kind in ProtocolError.__subclasses__()}
-
-
 def _write_error(error: ProtocolError) -> list[Any]:
     return [type(error).__name__, error.code, error.message, error.phase, error.suspects]
 
 
 def _read_error(plain: Any, _: FindTable) -> ProtocolError:
     name, code, message, phase, suspects = plain
-    return _ERRORS[name](Code(code), message, phase=phase, suspects=suspects)
+    return PROTOCOL_ERRORS[name](Code(code), message, phase=phase, suspects=suspects)
 
 
 def _write_table(table: Table) -> bytes:
