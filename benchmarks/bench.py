@@ -188,7 +188,8 @@ def _show_thousand(found: dict[str, Any] | None, memory: dict[str, Any]) -> None
               f"a tenth vanishes; set-up {found['setup_seconds_wall']:.1f} s (wall)")  # fmt: skip
         print(f"  {short['length']:,} words: {short['round_seconds_wall']:.2f} s a round (wall), "
               f"clients in {short['processes']} processes; CPU seconds: "
-              f"clients {short['all_clients_seconds']:.2f}, server {short['server_seconds']:.2f}",
+              f"clients {short['all_clients_seconds']:.2f}, main process "
+              f"{short['main_process_seconds']:.2f}, of which server {short['server_seconds']:.2f}",
               flush=True)  # fmt: skip
         print(f"  {long['length']:,} words, CPU: a client {1e3 * long['client_seconds']:.1f} ms, "
               f"the server {long['server_seconds']:.2f} s")  # fmt: skip
