@@ -173,7 +173,8 @@ def _bits_fit(bits: int) -> bool:
 
 def _checked(update: NDArray[np.floating]) -> NDArray[np.float64]:
     # A masked array hides values from the checks below.
-    if type(update) is not np.ndarray or update.dtype not in (np.float16, np.float32, np.float64):
+    plain = isinstance(update, np.ndarray) and not isinstance(update, np.ma.MaskedArray)
+    if not plain or update.dtype not in (np.float16, np.float32, np.float64):
         kind = f"{type(update).__name__} of {getattr(update, 'dtype', 'no dtype')}"
         raise DPInputError(f"update must be a plain float16, float32 or float64 array, not {kind}")
     if update.ndim != 1 or update.size == 0:

@@ -158,8 +158,9 @@ def _checked_weight(weight: int, bound: int | None) -> int:
 
 
 def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
-    # Exactly an ndarray: a masked one hides values from the checks of its elements.
-    found = values.shape if type(values) is np.ndarray else type(values).__name__
+    # A masked array hides values from the checks of its elements.
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    found = values.shape if plain else type(values).__name__
     if found != (part.length,):
         raise InputError(f"{part.name} is an array of shape ({part.length},), not {found}")
     try:
