@@ -52,7 +52,7 @@ vectors: install  ## write the published test vectors again; the diff must be em
 examples: install  ## run every example
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-bench: install  ## speed beside the hardware's floor, in one run (about six minutes)
+bench: install  ## speed beside the hardware's floor, in one run (about nine minutes)
 	$(BIN)/python benchmarks/bench.py
 
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
