@@ -193,7 +193,7 @@ def _show_thousand(found: dict[str, Any] | None, memory: dict[str, Any]) -> None
               flush=True)  # fmt: skip
         for row in found["rows"]:
             client, server = row["client_seconds"] * 1e3, row["server_seconds"]
-            print(f"  {row['length']:>9,} words, {row['dropout']:>3.0%} vanish, CPU: client {client:6.1f} ms, "
+            print(f"  {row['length']:>9,} words, {row['dropout']:>3.0%} gone, CPU: client {client:6.1f} ms, "
                   f"server {server:6.2f} s")  # fmt: skip
     print(f"\nServer's memory while vectors of {memory['vector_bytes']:,} bytes arrive: "
           f"{memory['10']:,} bytes for 10 of them, {memory['40']:,} for 40")  # fmt: skip
