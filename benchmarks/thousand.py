@@ -35,7 +35,7 @@ def planned(length: int) -> RoundConfig:
 
 
 def measure() -> dict[str, Any]:
-    """Rounds of short vectors by the wall clock, where a tenth vanishes; rounds of longer ones by CPU seconds.
+    """Rounds of short vectors by the wall clock, where a tenth vanishes; of longer ones by CPU seconds.
 
     Three in ten may not vanish on this graph: it is planned for one.
     """
