@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
+from secagg.errors import DomainError
 from secagg.kdf import Label, digest
 from secagg.keys import SigningKey
 from secagg.ring import Words
@@ -245,7 +246,10 @@ class DurableServer:
         pending_data, known_data, state_data = _parts(body)
         known = from_bytes(ServerKnown, known_data)
         cohort = known.cohort
-        holders = cohort.all_holders() if cohort is not None and cohort.seats else {}
+        try:
+            holders = cohort.all_holders() if cohort is not None and cohort.seats else {}
+        except DomainError as error:
+            raise StateError(f"the saved state of the server holds no cohort: {error}") from error
 
         def table(config_hash: bytes) -> Round:
             if cohort is None:

@@ -175,6 +175,19 @@ def test_a_state_that_passes_its_digest_is_still_read_with_care(name: str, data:
     assert server.dump().sequence == saved.sequence + 1
 
 
+def test_a_cohort_out_of_order_is_refused_by_name() -> None:
+    """Its encoding is canonical and its digest made again; no graph joins it."""
+    saved = FINISHED.states["server NoneType"]
+    header, body = read_saved(saved.data, saved.party, None)
+    pending, known, state = msgspec.msgpack.decode(body)
+    fields = msgspec.msgpack.decode(known)
+    cohort = next(entry for entry in fields if isinstance(entry, list) and len(entry) == 2)[1]
+    cohort[0] = dict(reversed(cohort[0].items()))
+    parts = (pending, msgspec.msgpack.encode(fields), state)
+    with pytest.raises(StateError, match="holds no cohort: a graph joins"):
+        restore(saved, write_saved(header, msgspec.msgpack.encode(parts), None).data)
+
+
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_state_are_refused_by_name(data: bytes) -> None:
     with pytest.raises(StateError):
