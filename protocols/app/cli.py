@@ -165,6 +165,57 @@ def plan_command(
             sys.stdout.flush()
 
 
+_ATTACK_HELP = """Run the attack catalogue against this installation.
+
+Every attack is a script between real clients and a real server. It runs twice, each time in a process of its
+own: on this build, where it must fail by the named error, with nothing sent after the fault and nothing in
+the traffic that tells of an input; and on a mutant that lacks the listed checks, where it must succeed.
+Exit 1 if any attack succeeds here, or fails on its mutant.
+
+[bold]Examples[/bold]
+
+  secagg attack
+
+  secagg attack --only A1 --only A16 --json
+"""
+
+
+@app.command("attack", help=_ATTACK_HELP)
+def attack_command(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="One attack of the catalogue; may be repeated.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Attacks at a time; as many as cores by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object per attack.")
+    ] = False,
+) -> None:
+    """Run the attack catalogue against this installation."""
+    with _told():
+        from . import attacking
+
+        chosen = attacking.choose(only or ())
+        workers = min(os.cpu_count() or 1, 64) if processes is None else processes
+        outcomes = []
+        for outcome in attacking.run_all(chosen, processes=workers):
+            outcomes.append(outcome)
+            what = f"{outcome.id:>4} {outcome.name}: product {outcome.product}, mutant {outcome.mutant}"
+            _say(f"{len(outcomes):>2}/{len(chosen)} {what} ({outcome.seconds:.1f} s)")
+        with _printing("every attack was run"):
+            if as_json:
+                sys.stdout.write(json.dumps(attacking.as_list(outcomes)) + "\n")
+            else:
+                _out.print(attacking.table(outcomes))
+            sys.stdout.flush()
+        for outcome in outcomes:
+            if not outcome.ok:
+                _say(f"secagg: {outcome.id}: {outcome.why}")
+    if not all(outcome.ok for outcome in outcomes):
+        raise SystemExit(1)
+
+
 class _Progress:
     """A live line on a terminal, a plain line per round elsewhere."""
 

@@ -251,7 +251,7 @@ def _missing(place: Place, sharing: Ids) -> Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class Bound:
     """This client is bound to its (U2, U3); whether enough others saw the same is awaited."""
 
     place: Place
@@ -290,7 +290,7 @@ class _Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitConsistency(_Bound):
+class AwaitConsistency(Bound):
     """On the complete graph: everybody's tags are awaited."""
 
     def accept(self, message: Tags) -> tuple["Done", Answer]:
@@ -306,7 +306,7 @@ class AwaitConsistency(_Bound):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitTally(_Bound):
+class AwaitTally(Bound):
     """On a sparse graph, at a witness: everybody's tags are awaited."""
 
     def accept(self, message: Tags) -> tuple["AwaitCertificates", Certificates]:
@@ -331,7 +331,7 @@ class AwaitTally(_Bound):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCertificates(_Bound):
+class AwaitCertificates(Bound):
     """On a sparse graph: the witnesses' certificates are awaited."""
 
     def accept(self, message: Certified) -> tuple["Done", Answer]:

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from protocols import ClientId, FaultyPeerError, RoundConfig, ThresholdError, client_session, messages, wire
+from protocols.audit.table import vectors_for
 from protocols.context import RoundContext
 from protocols.pairwise import client as machine
 from protocols.pairwise.place import Place
 from protocols.simulation import Federation
 from secagg.secret import SecretBytes
-from tests.protocols.harness import vectors_for
 
 CONFIG = RoundConfig(clients=5, length=3, clip=1.0, corrupt=1)  # t = m = 4
 VECTORS = vectors_for(CONFIG, range(5))

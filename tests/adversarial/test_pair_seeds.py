@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import ClientId, FaultyPeerError, RoundConfig, client_session
+from protocols.audit.recovery import answered_shares, rebuild, unmask_one
+from protocols.audit.table import Lies, Table, View, secret, vectors_for
 from protocols.client_session import Seated
 from protocols.context import RoundContext
 from protocols.messages import Deal
@@ -26,8 +28,6 @@ from protocols.pairwise.place import Place
 from protocols.pairwise.schedule import PairKeys
 from protocols.simulation import Federation
 from secagg.secret import SecretBytes
-from tests.adversarial.attacks import answered_shares, rebuild, unmask_one
-from tests.protocols.harness import Lies, Table, View, secret, vectors_for
 
 SEVEN = RoundConfig(clients=7, length=8, clip=1.0, value_bits=12, corrupt=2)  # t = m = 5
 SPARSE = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=8, clip=1.0)

@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from protocols import ProtocolError, RoundConfig, Segment, simulate, wire
+from protocols.audit.table import body_of
+from protocols.audit.watch import watching
 from protocols.messages import Masked
 from protocols.pairwise import client as machine
 from protocols.pipeline import prepare, quantized
 from protocols.simulation import Federation
-from tests.adversarial.attacks import looks_uniform
-from tests.protocols.harness import body_of, recording
+from tests.protocols.harness import looks_uniform
 
 LENGTH = 256
 CONFIG = RoundConfig(clients=5, length=LENGTH, clip=10.0, value_bits=16)
@@ -57,7 +58,7 @@ def hits(haystack: bytes, update: np.ndarray) -> set[str]:
 
 def run() -> tuple[dict[int, bytes], bytes, object]:
     """Everything that reached the server by client, everything the transcript holds, and the recording."""
-    with recording() as record:
+    with watching() as record:
         federation = Federation(CONFIG, seed=9)
         federation.round(
             lambda v, _: prepare(UPDATES[v], config=CONFIG, seed=1), drop={3: "masked"}, model=b"model"
@@ -77,7 +78,7 @@ def test_teeth_the_scan_finds_an_unmasked_vector(monkeypatch: pytest.MonkeyPatch
     """Mutant: no mask is added."""
     monkeypatch.setattr(machine, "apply_masks_threaded", lambda vector, masks, *, ring, threads: None)
     federation = Federation(CONFIG, seed=9)
-    with recording() as record, suppress(ProtocolError):  # what is opened then is garbage
+    with watching() as record, suppress(ProtocolError):  # what is opened then is garbage
         federation.round(lambda v, _: prepare(UPDATES[v], config=CONFIG, seed=1))
     everything = b"".join(data for _, data in record.to_server)
     assert "packed" in hits(everything, UPDATES[0])
@@ -96,7 +97,7 @@ def test_masked_vectors_look_uniform_and_uncorrelated() -> None:
     length = 10_000
     config = RoundConfig(clients=4, length=length, clip=100.0, corrupt=1)
     updates = {i: np.random.default_rng(i).normal(size=length) for i in range(4)}
-    with recording() as record:
+    with watching() as record:
         federation = Federation(config, seed=4)
         federation.round(lambda v, _: prepare(updates[v], config=config, seed=1))
     for client, data in record.sent("masked", 1).items():
@@ -114,7 +115,7 @@ def test_the_difference_of_two_rounds_with_one_input_looks_uniform() -> None:
     length = 10_000
     config = RoundConfig(clients=4, length=length, clip=100.0, corrupt=1)
     vector = prepare(np.random.default_rng(1).normal(size=length), config=config, seed=1)
-    with recording() as record:
+    with watching() as record:
         federation = Federation(config, seed=4)
         for _ in range(2):
             federation.round(lambda v, _: vector)
@@ -130,7 +131,7 @@ def test_the_clear_fields_of_client_messages_are_few() -> None:
     """Clear-field budget: two rounds that differ in their inputs alone differ in masked vectors alone."""
     recordings = []
     for shift in (0, 1):
-        with recording() as record:
+        with watching() as record:
             federation = Federation(CONFIG, seed=9)
             federation.round(
                 lambda v, _, shift=shift: prepare(UPDATES[(v + shift) % 5], config=CONFIG, seed=1)
@@ -156,7 +157,7 @@ def test_a_weight_and_a_count_change_masked_vectors_alone(weights: tuple[int, ..
     recordings = []
     for chosen in ((1, 1, 1, 1, 1), weights):
         segments = {v: {"counts": np.array([chosen[v] % 100, 1.0])} for v in range(5)}
-        with recording() as record:
+        with watching() as record:
             result = simulate(
                 config,
                 UPDATES,

@@ -6,10 +6,10 @@ U2 is part of every view: also against mutants in which it is not, where all ans
 import pytest
 
 from protocols import ClientId, RoundConfig
+from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.context import RoundContext
 from protocols.messages import Deal, Tags
 from protocols.pairwise import client as machine
-from tests.protocols.harness import Lies, Table, View, vectors_for
 
 SIX = RoundConfig(clients=6, length=64, clip=1.0, value_bits=12, corrupt=1)  # t = m = 4
 VICTIMS, LAST = (ClientId(0), ClientId(1), ClientId(2)), ClientId(5)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from protocols import ClientId, RoundConfig, client_session, messages, wire
+from protocols.audit.recovery import answered_shares, open_sum, rebuild
+from protocols.audit.table import Lies, Table, View, secret, vectors_for
 from protocols.cohort import Cohort, Seat, make_cohort
 from protocols.messages import Deal, Tags
 from secagg.keys import AgreementKey
-from tests.adversarial.attacks import answered_shares, open_sum, rebuild
-from tests.protocols.harness import Lies, Table, View, secret, vectors_for
 
 SEVEN = RoundConfig(clients=7, length=64, clip=1.0, value_bits=12, corrupt=2)  # t = m = 5
 SPARSE = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=8, clip=1.0)

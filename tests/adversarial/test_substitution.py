@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from protocols import ClientId, RoundConfig, client_session, wire
+from protocols.audit.recovery import answered_shares, context_of, open_sum, rebuild
+from protocols.audit.table import Lies, Table, secret, vectors_for
 from protocols.context import RoundContext
 from protocols.messages import Cohort, Deal, Member
 from protocols.pairwise import client as machine
@@ -17,8 +19,7 @@ from protocols.pairwise.schedule import PairKeys
 from secagg.keys import AgreementKey
 from secagg.masks import apply_masks
 from secagg.secret import SecretBytes
-from tests.adversarial.attacks import answered_shares, context_of, looks_uniform, open_sum, rebuild
-from tests.protocols.harness import Lies, Table, secret, vectors_for
+from tests.protocols.harness import looks_uniform
 
 CONFIG = RoundConfig(clients=5, length=64, clip=1.0, value_bits=12)
 VICTIM = ClientId(0)
@@ -277,7 +278,7 @@ def test_clients_with_different_models_do_not_share_a_round() -> None:
 def test_teeth_without_the_model_in_the_context_the_attack_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: every model has the same digest. The round runs and the sum over both models opens."""
     monkeypatch.setattr(client_session, "model_digest", lambda model: b"")
-    monkeypatch.setattr("tests.adversarial.attacks.model_digest", lambda model: b"")
+    monkeypatch.setattr("protocols.audit.recovery.model_digest", lambda model: b"")
     table, view, vectors = two_models()
     assert len(view.answers) == 5
     seeds = {v: rebuild(answered_shares(table, view, v)[0], CONFIG.threshold) for v in table.ids}

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from protocols import ClientId, RoundConfig, config, membership, messages, policy, wire
+from protocols.audit.recovery import answered_shares, confirm, corrupt_shares, open_sum, rebuild, unmask_one
+from protocols.audit.table import Lies, Table, View, body_of, exact_sum, kind_of, vectors_for
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, RoundContext
 from protocols.messages import Answer, Consistency, Survivors, Tags
@@ -20,16 +22,7 @@ from protocols.pairwise import client as machine
 from protocols.pairwise.schedule import TagKeys
 from secagg.kdf import Label
 from secagg.secret import SecretBytes
-from tests.adversarial.attacks import (
-    answered_shares,
-    confirm,
-    corrupt_shares,
-    equal_words,
-    open_sum,
-    rebuild,
-    unmask_one,
-)
-from tests.protocols.harness import Lies, Table, View, body_of, exact_sum, kind_of, vectors_for
+from tests.protocols.harness import equal_words
 
 
 def seated(config_: RoundConfig) -> Table:

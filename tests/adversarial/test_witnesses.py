@@ -11,6 +11,8 @@ import pytest
 from msgspec.structs import replace as altered
 
 from protocols import ClientId, RoundConfig, membership, wire
+from protocols.audit.recovery import confirm
+from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.context import RoundContext
 from protocols.messages import Certificates, Certified, Tags
 from protocols.outputs import Excluded
@@ -21,8 +23,6 @@ from protocols.simulation import Federation
 from secagg.agreement import Committee
 from secagg.kdf import Label
 from secagg.secret import SecretBytes
-from tests.adversarial.attacks import confirm
-from tests.protocols.harness import Lies, Table, View, vectors_for
 
 SPARSE = RoundConfig(clients=48, corrupt=2, degree=16, minimum_survivors=36, length=8, clip=1.0)
 VECTORS = vectors_for(SPARSE, range(48))

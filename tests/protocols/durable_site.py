@@ -26,6 +26,7 @@ from protocols import (
     restore_server,
     sign_task,
 )
+from protocols.audit.table import secret, signing_key, vectors_for
 from protocols.client_session import ClientSession
 from protocols.durable import _PARTS
 from protocols.outputs import Output, Refused
@@ -33,7 +34,6 @@ from protocols.pairwise.client import ClientState
 from protocols.pairwise.server import Collecting
 from protocols.saved import read_saved
 from protocols.server_session import ServerSession
-from tests.protocols.harness import secret, signing_key, vectors_for
 
 COMPLETE = RoundConfig(clients=5, length=3, clip=1.0, corrupt=1)
 SPARSE = RoundConfig(

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from protocols import ClientId, RoundConfig, StateError, saved
+from protocols.audit.table import signing_key
 from protocols.codec import from_bytes, to_bytes
 from protocols.context import SERVER
 from protocols.outputs import Opening, Output
@@ -18,7 +19,6 @@ from protocols.pairwise.server import Collecting
 from protocols.saved import Header, read_saved, write_saved
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
-from tests.protocols.harness import signing_key
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 

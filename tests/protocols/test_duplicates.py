@@ -19,10 +19,11 @@ from protocols import (
     messages,
     wire,
 )
+from protocols.audit.table import Table, kind_of, vectors_for
+from protocols.audit.watch import watching
 from protocols.outputs import NeedInput, Output, Send
 from protocols.server_session import ServerSession
 from protocols.simulation import Federation
-from tests.protocols.harness import Table, kind_of, recording, vectors_for
 
 CONFIG = RoundConfig(clients=5, length=3, clip=1.0, corrupt=1)  # t = m = 4
 VECTORS = vectors_for(CONFIG, range(5))
@@ -130,7 +131,7 @@ def test_a_client_answers_identical_bytes_identically() -> None:
 def test_a_deal_repeated_after_the_input_gets_the_same_masked_vector() -> None:
     table = Table(CONFIG)
     table.seat()
-    with recording() as record:
+    with watching() as record:
         table.round(VECTORS)
     # A second table of the same clients, driven by hand up to the input.
     table = Table(CONFIG)
@@ -149,7 +150,7 @@ def test_what_is_passed_over_changes_nothing() -> None:
     """Messages of an earlier round and of one given up: the answer due stays, and so does patience."""
     table = Table(CONFIG)
     table.seat()
-    with recording() as record:
+    with watching() as record:
         table.round(VECTORS)
         table.round(VECTORS)
     table = Table(CONFIG)
@@ -248,7 +249,7 @@ def test_a_wrong_share_is_its_holder_s_and_the_sum_is_still_exact(monkeypatch: p
 def test_an_older_message_delivered_again_out_of_order_changes_nothing() -> None:
     table = Table(CONFIG)
     table.seat()
-    with recording() as record:
+    with watching() as record:
         table.round(VECTORS)
     table = Table(CONFIG)
     table.seat()
@@ -268,7 +269,7 @@ def test_an_older_message_delivered_again_out_of_order_changes_nothing() -> None
 def test_a_vector_for_another_round_is_not_taken() -> None:
     table = Table(CONFIG)
     table.seat()
-    with recording() as record:
+    with watching() as record:
         table.round(VECTORS)
     table = Table(CONFIG)
     table.seat()

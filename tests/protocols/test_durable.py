@@ -21,13 +21,13 @@ from protocols import (
     sign_task,
 )
 from protocols import messages as m
+from protocols.audit.table import exact_sum, kind_of
 from protocols.durable import require_room
 from protocols.outputs import Aborted, Output, Refused
 from protocols.pairwise.client import ClientState
 from protocols.pairwise.server import Collecting
 from protocols.wire import decode_envelope, encode_message
 from tests.protocols.durable_site import COMPLETE, OPERATOR, PHASES, SPARSE, Site, same, site_after
-from tests.protocols.harness import exact_sum, kind_of
 
 # A process per message
 

@@ -19,13 +19,13 @@ from protocols import (
     sign_task,
     wire,
 )
+from protocols.audit.table import Table, secret, signing_key
 from protocols.client_session import ClientSession
 from protocols.context import RoundContext
 from protocols.enrolment import Enrolment, _signed_bytes, check_enrolment
 from protocols.policy import ClientPolicy
 from protocols.task import Task, check_task
 from secagg.keys import AgreementKey, SigningKey
-from tests.protocols.harness import Table, secret, signing_key
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 AUTHORITY, OPERATOR = signing_key("authority"), signing_key("operator")

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from protocols.audit.table import secret
 from protocols.cohort import Cohort, Seat
 from protocols.context import ClientId, RoundContext
 from protocols.pairwise import client as machine
@@ -22,7 +23,6 @@ from protocols.pairwise.schedule import pair_mask, self_mask, sharing_digest
 from secagg import masks as product_masks
 from secagg.ring import Ring, Words
 from secagg.secret import SecretBytes
-from tests.protocols.harness import secret
 
 MODULUS, CLIENTS = 4, (ClientId(0), ClientId(1), ClientId(2))
 ASSIGNMENTS = MODULUS**6

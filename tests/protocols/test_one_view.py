@@ -10,6 +10,7 @@ import pytest
 
 from protocols import ClientId, FaultyServerOrPeerError, RoundConfig
 from protocols import messages as m
+from protocols.audit.table import Lies, Table, View, secret, vectors_for
 from protocols.cohort import Ids, Seat, make_cohort
 from protocols.context import RoundContext
 from protocols.pairwise.agreement import make_tags
@@ -17,7 +18,7 @@ from protocols.pairwise.client import AwaitCertificates, AwaitTally, Done
 from protocols.pairwise.place import Place
 from protocols.pairwise.schedule import TagKeys, tag_keys
 from secagg.kdf import Label
-from tests.protocols.harness import Lies, Table, View, ring_of, secret, vectors_for
+from tests.protocols.harness import ring_of
 
 CONFIG = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12

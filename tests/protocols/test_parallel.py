@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import RoundConfig, parallel
+from protocols.audit.table import vectors_for
 from protocols.errors import InputError
 from protocols.pairwise import client, unmasking
 from protocols.parallel import apply_masks_threaded
@@ -16,7 +17,6 @@ from protocols.simulation import Federation
 from secagg.masks import Mask, apply_masks
 from secagg.ring import Ring, Words
 from secagg.secret import SecretBytes
-from tests.protocols.harness import vectors_for
 
 
 def masks_of(count: int) -> list[Mask]:

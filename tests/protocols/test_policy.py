@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from protocols import ClientPolicy, ConfigError, PolicyRefusedError, RoundConfig, SkellamNoise, simulate
-from tests.protocols.harness import signing_key
+from protocols.audit.table import signing_key
 
 KEYS = {"authority": signing_key("authority").public, "operator": signing_key("operator").public}
 

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocols import RoundConfig, client_session
+from protocols.audit.table import body_of, vectors_for
+from protocols.audit.watch import Watch, watching
 from protocols.context import ClientId, RoundContext
 from protocols.messages import Shares
 from protocols.pairwise.schedule import list_sealing_key, pair_commitments, pair_keys
@@ -22,7 +24,6 @@ from secagg.errors import SealError
 from secagg.kdf import Label, derive
 from secagg.sealing import open_sealed
 from secagg.secret import SecretBytes
-from tests.protocols.harness import Recording, body_of, recording, vectors_for
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 ROUNDS = 3
@@ -47,7 +48,7 @@ def reachable(root: object) -> Iterator[bytes]:
                 stack.append(getattr(item, slot, None))
 
 
-def candidates(client: object, record: Recording) -> set[bytes]:
+def candidates(client: object, record: Watch) -> set[bytes]:
     """All 32-byte strings within what the attacker holds, forwards along both ratchets."""
     found = set()
     strings = list(reachable(client)) + [data for _, data in record.to_server + record.to_clients]
@@ -65,9 +66,9 @@ def candidates(client: object, record: Recording) -> set[bytes]:
     return found
 
 
-def run(rounds: int, drop: dict[int, str]) -> tuple[Federation, Recording, dict[int, RoundContext]]:
+def run(rounds: int, drop: dict[int, str]) -> tuple[Federation, Watch, dict[int, RoundContext]]:
     """A session and the context of each round."""
-    with recording() as record:
+    with watching() as record:
         federation = Federation(CONFIG, seed=3)
         contexts = {}
         for number in range(1, rounds + 1):
@@ -84,7 +85,7 @@ def run(rounds: int, drop: dict[int, str]) -> tuple[Federation, Recording, dict[
 
 
 def broken(
-    federation: Federation, record: Recording, contexts: dict[int, RoundContext], me: int
+    federation: Federation, record: Watch, contexts: dict[int, RoundContext], me: int
 ) -> set[tuple[str, int]]:
     """What falls of a client's: ("record", round) for a share sealed to it, ("list", round) for its seeds."""
     fallen = set()
@@ -148,7 +149,7 @@ def test_the_search_finds_the_keys_of_a_round_in_progress() -> None:
     federation, record, contexts = run(1, {3: "masked"})
     assert broken(federation, record, contexts, me=3) == {("record", 1), ("list", 1)}
     # The next round takes both away.
-    with recording() as later:
+    with watching() as later:
         vectors = vectors_for(CONFIG, range(4), salt=9)
         federation.round(lambda client, _: vectors[client])
     record.to_server += later.to_server
@@ -157,7 +158,7 @@ def test_the_search_finds_the_keys_of_a_round_in_progress() -> None:
 
 def test_a_skipped_round_ratchets_too() -> None:
     """A client that never saw rounds 2 and 3 holds, in round 4, what its peers hold."""
-    with recording() as record:
+    with watching() as record:
         federation = Federation(CONFIG, seed=3)
         for number in range(1, 5):
             vectors = vectors_for(CONFIG, range(4), salt=number)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import RoundConfig, ThresholdError, simulate, simulation
+from protocols.audit.table import vectors_for
 from protocols.simulation import Federation
-from tests.protocols.harness import vectors_for
 from tests.reference import bonawitz
 
 # The product's phases by the paper's. It has no keys phase: who advertises no key in the paper never answers

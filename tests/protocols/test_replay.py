@@ -7,19 +7,20 @@ import msgspec
 import pytest
 
 from protocols import RoundConfig, SessionOverError, WireError, messages, wire
+from protocols.audit.table import Lies, Table, vectors_for
+from protocols.audit.watch import Watch, watching
 from protocols.context import SERVER, ClientId
 from protocols.outputs import NeedInput, Output, Refused, Send
 from protocols.server_session import ServerSession
 from protocols.simulation import Federation
-from tests.protocols.harness import Lies, Recording, Table, recording, vectors_for
 
 Receive = Callable[[ClientId, bytes, float], list[Output]]
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 OTHER = RoundConfig(clients=4, length=3, clip=2.0, corrupt=1)
 
 
-def sessions(seed: int, rounds: int, *configs: RoundConfig) -> tuple[Federation, Recording]:
-    with recording() as record:
+def sessions(seed: int, rounds: int, *configs: RoundConfig) -> tuple[Federation, Watch]:
+    with watching() as record:
         federation = Federation(*(configs or (CONFIG,)), seed=seed)
         for number in range(rounds):
             vectors = vectors_for(CONFIG, range(4), salt=number)
@@ -124,7 +125,7 @@ SERVER_KINDS = ["open", "deal", "survivors", "tags"]
 
 def script(table: Table, vectors: dict) -> dict[str, dict[int, bytes]]:
     """An honest round at a table; what it sent to each client, by kind."""
-    with recording() as record:
+    with watching() as record:
         table.round(vectors)
     return {kind: record.received(kind, table.rounds) for kind in SERVER_KINDS}
 
@@ -197,7 +198,7 @@ def test_a_round_of_another_session_is_not_opened() -> None:
 
 def test_a_client_s_own_messages_mean_nothing_to_it() -> None:
     for kind in ("join", "shares", "masked", "consistency", "unmask"):
-        with recording() as record:
+        with watching() as record:
             federation = Federation(CONFIG, seed=1)
             vectors = vectors_for(CONFIG, range(4))
             federation.round(lambda client, _, v=vectors: v[client])

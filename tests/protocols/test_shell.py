@@ -27,8 +27,8 @@ from protocols import (
     restore_server,
     sign_task,
 )
+from protocols.audit.table import kind_of, signing_key
 from protocols.transcript import chain_head
-from tests.protocols.harness import kind_of, signing_key
 
 CONFIG = RoundConfig(clients=4, length=6, clip=1.0, corrupt=1, value_bits=20)
 AUTHORITY, OPERATOR = signing_key("authority"), signing_key("operator")

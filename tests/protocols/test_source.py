@@ -13,8 +13,8 @@ import protocols
 ROOT = Path(protocols.__file__).parent.parent
 PACKAGES = ["secagg", "dp", "personalization", "protocols"]
 CORE = ["secagg", "dp", "protocols"]
-# Outside the core: the application and the learning loop run on a real machine.
-SHELLS = ("app", "learning", "adapters")
+# Outside the core: the application, the attacks and the learning loop run on a real machine.
+SHELLS = ("app", "audit", "learning", "adapters")
 HEAVY = [
     "torch",
     "opacus",

@@ -24,12 +24,13 @@ from protocols import (
     simulate,
 )
 from protocols import messages as m
+from protocols.audit.table import Table, kind_of, signing_key, vectors_for
 from protocols.cohort import Cohort
 from protocols.outputs import Aborted, Output
 from protocols.seating import why_not_seated
 from protocols.simulation import PHASES, Federation, Phase
 from secagg.agreement import Committee
-from tests.protocols.harness import Table, kind_of, ring_of, signing_key, vectors_for
+from tests.protocols.harness import ring_of
 
 CONFIG = RoundConfig(
     clients=48, corrupt=1, degree=16, minimum_survivors=36, length=40, clip=1.0, value_bits=12

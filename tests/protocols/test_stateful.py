@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from protocols import RoundConfig, Transcript, messages, wire
+from protocols.audit.table import exact_sum, secret, signing_key, vectors_for
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, ClientId
 from protocols.enrolment import enrol
@@ -32,7 +33,6 @@ from protocols.server_session import ServerSession
 from protocols.task import sign_task
 from protocols.transcript import chain_head
 from tests.protocols.altered import lie
-from tests.protocols.harness import exact_sum, secret, signing_key, vectors_for
 
 CLIENTS = st.integers(0, 7)
 BOUND = (machine.AwaitConsistency, machine.AwaitTally, machine.AwaitCertificates)

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import RoundConfig, Transcript
+from protocols.audit.table import vectors_for
+from protocols.audit.watch import watching
 from protocols.simulation import Federation
 from protocols.transcript import chain_head
-from tests.protocols.harness import recording, vectors_for
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 
 
 def session() -> tuple[Transcript, list[str], list[tuple[int, bytes]]]:
-    with recording() as record:
+    with watching() as record:
         federation = Federation(CONFIG, seed=8)
         for number, drop in enumerate([{}, {2: "masked"}]):
             vectors = vectors_for(CONFIG, range(4), salt=number)

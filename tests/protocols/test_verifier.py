@@ -3,9 +3,10 @@
 import pytest
 
 from protocols import RoundConfig, Segment
+from protocols.audit.table import body_of, vectors_for
+from protocols.audit.watch import Watch, watching
 from protocols.messages import Certificates, Consistency, Masked
 from protocols.simulation import Federation
-from tests.protocols.harness import Recording, body_of, recording, vectors_for
 from tests.reference import verifier
 
 SEED, MODEL, IDS = 77, b"the model", [2, 3, 9, 11, 40, 41]
@@ -32,9 +33,9 @@ def complete(value_bits: int, **parts) -> RoundConfig:
 
 def recompute(
     config: RoundConfig, ids: list[int], drops: list[dict[int, str]]
-) -> tuple[Recording, verifier.Session]:
+) -> tuple[Watch, verifier.Session]:
     """Hold every masked vector, every tag and every sum of a session against the verifier's."""
-    with recording() as record:
+    with watching() as record:
         federation = Federation(config, ids=ids, seed=SEED)
         vectors = [vectors_for(config, ids, salt=salt) for salt in range(len(drops))]
         results = [

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols import ProtocolError, RoundConfig, WireError, messages, wire
+from protocols.audit.table import signing_key, vectors_for
+from protocols.audit.watch import watching
 from protocols.context import SERVER, SUITE, VERSION, ClientId, RoundContext
 from protocols.errors import FaultyPeerError
 from protocols.simulation import Federation
-from tests.protocols.harness import recording, signing_key, vectors_for
 
 CONTEXT = RoundContext(bytes(range(16)), 3, bytes(32))
 KEY = signing_key("wire")
@@ -20,7 +21,7 @@ KEY = signing_key("wire")
 def sample() -> list[bytes]:
     """One real message of every kind that an honest session produces."""
     config = RoundConfig(clients=48, length=5, clip=1.0, corrupt=1, degree=16, minimum_survivors=36)
-    with recording() as record:
+    with watching() as record:
         federation = Federation(config, seed=1)
         vectors = vectors_for(config, range(48))
         federation.round(lambda client, _: vectors[client], model=b"model", drop={2: "masked"})

@@ -25,6 +25,7 @@ from protocols import (
     Transcript,
     errors,
 )
+from protocols.audit.table import vectors_for
 from protocols.errors import Code, WorkerError
 from protocols.meter import Meter
 from protocols.outputs import NeedInput
@@ -34,7 +35,6 @@ from protocols.simulation import Federation
 from protocols.worker import Letters, Start, Vector, Vectors, frame, restored, serve, told
 from protocols.workers import _BATCH, _Errand, _hand_out, _spawn
 from secagg.ring import Words
-from tests.protocols.harness import vectors_for
 
 COMPLETE = RoundConfig(clients=40, length=30, clip=1.0, value_bits=12)
 SPARSE = RoundConfig(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from protocols.context import ClientId, RoundContext, model_digest
+from protocols.pairwise.client import AwaitSurvivors, Bound
 from protocols.pairwise.schedule import list_sealing_key, pair_mask, self_mask, sharing_digest, tagger
 from secagg.kdf import Label
 from secagg.masks import Mask, apply_masks
@@ -12,7 +13,8 @@ from secagg.ring import Words
 from secagg.sealing import open_sealed
 from secagg.secret import SecretBytes
 from secagg.shamir import combine
-from tests.protocols.harness import Table, View
+
+from .table import Table, View
 
 Shares = dict[int, bytes]  # by share index
 
@@ -27,7 +29,7 @@ def context_of(table: Table, view: View, *, model: bytes = b"model") -> RoundCon
 
 def answered_shares(table: Table, view: View, dealer: ClientId) -> tuple[Shares, Shares]:
     """All shares of one dealer's two secrets that answers gave away: of b, of rho."""
-    of_self, of_list = {}, {}
+    of_self, of_list = Shares(), Shares()
     holders = table.graph().all_holders()
     for holder, answer in view.answers.items():
         held = [v for v in holders[holder] if v in view.shares]
@@ -39,11 +41,11 @@ def answered_shares(table: Table, view: View, dealer: ClientId) -> tuple[Shares,
 
 def corrupt_shares(table: Table, corrupt: Iterable[ClientId], dealer: ClientId) -> tuple[Shares, Shares]:
     """What corrupt clients hold of a dealer: read while they await the survivor set."""
-    of_self, of_list = {}, {}
+    of_self, of_list = Shares(), Shares()
     holders = table.graph().holders(dealer)
     for holder in corrupt:
         if holder in holders:
-            held = table.corrupt(holder)._round.held[dealer]
+            held = table.corrupt(holder, AwaitSurvivors).held[dealer]
             of_self[holders.index(holder) + 1] = held.of_self_mask.reveal()
             of_list[holders.index(holder) + 1] = held.of_list_key.reveal()
     return of_self, of_list
@@ -117,20 +119,7 @@ def _pair_masks(
 
 
 def confirm(table: Table, sender: ClientId, receiver: ClientId, label: Label) -> bytes:
-    """A corrupt client's tag over whatever view its receiver was given by the server."""
-    state = table.corrupt(sender)._round
-    view = table.corrupt(receiver)._round.view  # only its sets are in it, which the server chose
+    """A corrupt client's tag or certificate for whatever view its receiver was given by the server."""
+    state = table.corrupt(sender, Bound)
+    view = table.corrupt(receiver, Bound).view  # only its sets are in it, which the server chose
     return tagger(label, state.context, view)(state.place.tag_keys[receiver].sending)
-
-
-def looks_uniform(words: Words, bits: int) -> bool:
-    """Whether ring words could be uniform: mean of the top bits, and no word near zero too often."""
-    values = words.astype(np.float64) / 2.0**bits
-    spread = abs(values.mean() - 0.5) * np.sqrt(12 * len(values))
-    near_zero = np.mean(np.minimum(values, 1 - values) < 1 / 64)
-    return bool(spread < 5 and near_zero < 1 / 32 + 5 * np.sqrt(1 / 32 / len(values)))
-
-
-def equal_words(a: Words, b: Words) -> float:
-    """Fraction of equal words."""
-    return float(np.mean(a == b))

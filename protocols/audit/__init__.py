@@ -1,0 +1,1 @@
+"""Tools of an auditor: what an adversary does, what it sees, and whether that is enough."""

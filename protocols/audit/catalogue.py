@@ -1,0 +1,137 @@
+"""The attacks, each run on this build and on its mutant, every time in a process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from .attack import Attack, Finding
+from .attacks import a01_both_lists, a16_share_substitution
+from .leak import leaks
+from .watch import Watch, watching
+
+CATALOGUE: Final[tuple[Attack, ...]] = (
+    a01_both_lists.ATTACK,
+    a16_share_substitution.ATTACK,
+)
+
+Build = Literal["product", "mutant"]
+TIMEOUT_SECONDS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attack went.
+
+    Attributes:
+        id: Of the catalogue.
+        name: A few words.
+        product: Whether this build resisted.
+        error: What an honest party raised; None where the attack fails without an error.
+        mutant: Whether the weakened build fell.
+        checks_removed: What it lacks.
+        seconds: Both runs together.
+        why: What is wrong where the product did not resist or the mutant stood; else empty.
+    """
+
+    id: str
+    name: str
+    product: Literal["resisted", "succeeded"]
+    error: str | None
+    mutant: Literal["fell", "stood"]
+    checks_removed: tuple[str, ...]
+    seconds: float
+    why: str
+
+    @property
+    def ok(self) -> bool:
+        """The attack fails here and succeeds on its mutant."""
+        return self.product == "resisted" and self.mutant == "fell"
+
+
+def find(id: str) -> Attack | None:
+    """The attack of that id, in any case of letters."""
+    return next((attack for attack in CATALOGUE if attack.id.lower() == id.lower()), None)
+
+
+def run_all(attacks: Sequence[Attack], *, processes: int) -> Iterator[Outcome]:
+    """Run attacks, so many processes at a time, and tell of each in the catalogue's order."""
+    with ThreadPoolExecutor(processes) as pool:
+        yield from pool.map(run, attacks)
+
+
+def run(attack: Attack) -> Outcome:
+    """One attack on this build and on its mutant."""
+    begin = time.perf_counter()
+    product, mutant = _child(attack, "product"), _child(attack, "mutant")
+    seconds = round(time.perf_counter() - begin, 2)
+    faults = list(_faults(attack, product))
+    fell = mutant.get("reached") is True
+    if not fell:
+        faults.append(f"mutant: {mutant.get('crash', 'the attack failed')}")
+    expected = str(attack.error) if attack.error is not None else None
+    return Outcome(
+        id=attack.id,
+        name=attack.name,
+        product="succeeded" if list(_faults(attack, product)) else "resisted",
+        error=expected if expected in product.get("errors", ()) else None,
+        mutant="fell" if fell else "stood",
+        checks_removed=attack.checks_removed,
+        seconds=seconds,
+        why="; ".join(faults),
+    )
+
+
+def _faults(attack: Attack, told: dict[str, Any]) -> Iterator[str]:
+    """Why the product cannot be said to have resisted."""
+    if "crash" in told:
+        yield told["crash"]
+        return
+    expected = {str(attack.error)} if attack.error is not None else set()
+    errors = set(told["errors"])
+    if told["reached"]:
+        yield "the adversary has what it was after"
+    if missing := expected - errors:
+        yield f"no honest party raised {', '.join(missing)}"
+    if strange := errors - expected - set(map(str, attack.also)):
+        yield f"unexpected errors {', '.join(sorted(strange))}"
+    if told["after_fault"]:
+        yield f"{told['after_fault']} messages were sent after a fault"
+    yield from told["leaks"]
+
+
+def _child(attack: Attack, build: Build) -> dict[str, Any]:
+    command = [sys.executable, "-m", "protocols.audit", attack.id, build]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"crash": f"no answer within {TIMEOUT_SECONDS} seconds"}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return {"crash": f"the attack ended with {lines[-1] if lines else f'status {done.returncode}'}"}
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def perform(attack: Attack, build: Build) -> dict[str, Any]:
+    """One attack on one build, in this process."""
+    with watching() as watch:
+        if build == "product":
+            finding = attack.run()
+            watch.prod()
+            return _told(watch, finding)
+        with attack.mutant():
+            return _told(watch, attack.run())
+
+
+def _told(watch: Watch, finding: Finding) -> dict[str, Any]:
+    return {
+        "reached": finding.reached,
+        "errors": sorted({*(str(error.code) for _, error in watch.errors), *finding.errors}),
+        "after_fault": len(watch.after_fault),
+        "leaks": [str(leak) for leak in leaks(watch, finding)],
+    }

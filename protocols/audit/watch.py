@@ -1,0 +1,129 @@
+"""Everything that crosses between honest parties and the rest, in order, and what is sent after a fault."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from protocols import wire
+from protocols.client_session import ClientSession
+from protocols.context import ClientId
+from protocols.errors import ProtocolError
+from protocols.outputs import Aborted, Excluded, Output, Refused, Send
+from protocols.server_session import ServerSession
+from secagg.ring import Words
+
+from .attack import replaced
+
+
+@dataclass
+class Watch:
+    """What was sent and which errors were raised.
+
+    Attributes:
+        to_server: Sender and bytes, as they reached a server's session.
+        from_clients: Sender and bytes, as they left a client's session; every adversary may have them.
+        to_clients: Receiver and bytes.
+        errors: Party ("server" or a client's id) and error.
+        after_fault: Messages other than an abort that an honest party sent after its error.
+    """
+
+    to_server: list[tuple[ClientId, bytes]] = field(default_factory=list)
+    from_clients: list[tuple[ClientId, bytes]] = field(default_factory=list)
+    to_clients: list[tuple[ClientId, bytes]] = field(default_factory=list)
+    errors: list[tuple[ClientId | str, ProtocolError]] = field(default_factory=list)
+    after_fault: list[bytes] = field(default_factory=list)
+    _ended: dict[ClientSession, list[bytes]] = field(default_factory=dict)
+    _out: dict[ServerSession, set[ClientId]] = field(default_factory=dict)
+
+    def sent(self, kind: str, round_number: int) -> dict[ClientId, bytes]:
+        """A round's client messages of one kind that reached a server's session, by sender."""
+        return _of(self.to_server, kind, round_number)
+
+    def received(self, kind: str, round_number: int) -> dict[ClientId, bytes]:
+        """A round's server messages of one kind, by receiver."""
+        return _of(self.to_clients, kind, round_number)
+
+    def on_client(self, client: ClientSession, outputs: Iterable[Output]) -> None:
+        """Note what a client said."""
+        faulty = client in self._ended
+        for output in outputs:
+            if isinstance(output, Send):
+                self.from_clients.append((client._me, output.data))
+                if faulty and wire.decode_envelope(output.data).kind != "client-abort":
+                    self.after_fault.append(output.data)
+            elif isinstance(output, Aborted) and not faulty:
+                self.errors.append((client._me, output.error))
+                self._ended[client] = []
+
+    def on_server(self, server: ServerSession, outputs: Iterable[Output]) -> None:
+        """Note what a server said; whoever it excluded is sent nothing more."""
+        out = self._out.setdefault(server, set())
+        for output in outputs:
+            if isinstance(output, Excluded):
+                out.add(output.peer)
+            if isinstance(output, Excluded | Refused | Aborted):
+                self.errors.append(("server", output.error))
+            elif isinstance(output, Send) and out.intersection(output.to):
+                self.after_fault.append(output.data)
+
+    def prod(self) -> None:
+        """Send every client that left all server messages once more: none may be answered."""
+        told = list(self.to_clients)
+        for client in self._ended:
+            for _, data in told:
+                self.on_client(client, client.receive(data, 0.0))
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch all sessions inside the block."""
+    watch = Watch()
+    receive, submit = ClientSession.receive, ClientSession.submit
+    server_receive, tick, open_round = ServerSession.receive, ServerSession.tick, ServerSession.open_round
+
+    def on_receive(self: ClientSession, data: bytes, now: float) -> list[Output]:
+        watch.to_clients.append((self._me, data))
+        outputs = receive(self, data, now)
+        watch.on_client(self, outputs)
+        return outputs
+
+    def on_submit(
+        self: ClientSession, vector: Words, now: float, *, round: int | None = None
+    ) -> list[Output]:
+        outputs = submit(self, vector, now, round=round)
+        watch.on_client(self, outputs)
+        return outputs
+
+    def on_server_receive(self: ServerSession, sender: ClientId, data: bytes, now: float) -> list[Output]:
+        watch.to_server.append((sender, data))
+        outputs = server_receive(self, sender, data, now)
+        watch.on_server(self, outputs)
+        return outputs
+
+    def on_tick(self: ServerSession, now: float) -> list[Output]:
+        outputs = tick(self, now)
+        watch.on_server(self, outputs)
+        return outputs
+
+    def on_open_round(self: ServerSession, **arguments: object) -> list[Output]:
+        outputs = open_round(self, **arguments)  # type: ignore[arg-type]
+        watch.on_server(self, outputs)
+        return outputs
+
+    with replaced(
+        (ClientSession, "receive", on_receive),
+        (ClientSession, "submit", on_submit),
+        (ServerSession, "receive", on_server_receive),
+        (ServerSession, "tick", on_tick),
+        (ServerSession, "open_round", on_open_round),
+    ):
+        yield watch
+
+
+def _of(messages: Iterable[tuple[ClientId, bytes]], kind: str, round_number: int) -> dict[ClientId, bytes]:
+    found = {}
+    for party, data in messages:
+        envelope = wire.decode_envelope(data)
+        if envelope.kind == kind and envelope.round == round_number:
+            found[party] = data
+    return found
