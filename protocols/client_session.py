@@ -5,6 +5,7 @@ most one abort leaves, and everything later is ignored. Rollback of a saved mach
 """
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 from secagg.kdf import Label, derive, extract
@@ -13,7 +14,7 @@ from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from . import wire
-from .cohort import Seat, make_cohort
+from .cohort import Ids, Seat, make_cohort
 from .context import SERVER, ClientId, RoundContext, model_digest
 from .enrolment import check_enrolment
 from .errors import (
@@ -297,12 +298,20 @@ class ClientSession:
                 model, self._model = self._model, b""  # the request holds it from here on
                 return [NeedInput(self._round.context.round, self._round.place.config, model)]
             case machine.AwaitSurvivors():
-                self._round, reply = state.accept(wire.decode_body(envelope, Survivors))
+                following, reply = state.accept(wire.decode_body(envelope, Survivors))
+                self._remember(following.survivors)
+                self._round = following
             case machine.AwaitConsistency() | machine.AwaitTally():
                 self._round, reply = state.accept(wire.decode_body(envelope, Tags))
             case machine.AwaitCertificates():
                 self._round, reply = state.accept(wire.decode_body(envelope, Certified))
         return [self._send(self._round.context, reply)]
+
+    def _remember(self, survivors: Ids) -> None:
+        """Hold a set of survivors against those of earlier rounds, before anybody is told of it."""
+        if self._policy.remembers and isinstance(self._session, Seated):
+            self._policy.check_survivors(self._session.told, survivors)
+            self._session = replace(self._session, told=(*self._session.told, survivors))
 
     def _send(self, context: RoundContext, message: Body) -> Send:
         return Send((SERVER,), wire.encode_message(context, self._me, message, self._identity))

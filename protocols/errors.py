@@ -28,6 +28,7 @@ class Code(StrEnum):
     SERVER_POLICY = "server-model-refused"
     NOISE_POLICY = "noise-policy-violation"
     ROUNDS_POLICY = "too-many-rounds"
+    DIFFERENCE_POLICY = "survivor-sets-too-close"
     OPERATOR_SIGNATURE = "operator-signature-invalid"
     ENROLMENT_SIGNATURE = "enrolment-signature-invalid"
     ENROLMENT_EXPIRED = "enrolment-expired"

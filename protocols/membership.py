@@ -56,6 +56,7 @@ class Seated:
     channels: dict[ClientId, SecretBytes] = field(repr=False)
     tag_keys: dict[ClientId, TagKeys] = field(repr=False)
     seed: SecretBytes
+    told: tuple[Ids, ...] = ()  # sets of survivors, where the policy compares them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a client insists on, whatever the server offers. No keys of its own, no state, no clock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,7 @@ from secagg.parameters import InfeasibleError
 
 from .checks import require_integer
 from .config import RoundConfig, ServerModel, smallest_threshold, whole_part
+from .context import ClientId
 from .errors import Code, PolicyRefusedError
 
 _MAX_INTEGER: Final = (1 << 63) - 1
@@ -25,6 +27,9 @@ class ClientPolicy:
         minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
         minimum_serial: Oldest enrolment list accepted.
         maximum_rounds: Rounds this client takes part in per session; None for any number.
+        minimum_difference: For rounds whose inputs repeat: the sets of survivors of two rounds of a session
+            that this client is told are the same, or differ by at least so many clients. 1 accepts any sets,
+            as suits rounds with noise or with new inputs.
         patience_seconds: After this long without a message, a round is given up.
     """
 
@@ -36,11 +41,13 @@ class ClientPolicy:
     minimum_noise_multiplier: float = 0.0
     minimum_serial: int = 0
     maximum_rounds: int | None = None
+    minimum_difference: int = 1
     patience_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         require_integer("minimum_survivors", self.minimum_survivors, 0, _MAX_INTEGER)
         require_integer("minimum_serial", self.minimum_serial, 0, _MAX_INTEGER)
+        require_integer("minimum_difference", self.minimum_difference, 1, _MAX_INTEGER)
         if self.maximum_rounds is not None:
             require_integer("maximum_rounds", self.maximum_rounds, 0, _MAX_INTEGER)
 
@@ -69,6 +76,35 @@ class ClientPolicy:
             raise PolicyRefusedError(
                 Code.NOISE_POLICY,
                 f"noise multiplier {multiplier} is below this client's {self.minimum_noise_multiplier}",
+            )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a client keeps the sets of survivors that it was told."""
+        return self.minimum_difference > 1
+
+    def check_survivors(
+        self, earlier: Sequence[tuple[ClientId, ...]], survivors: tuple[ClientId, ...]
+    ) -> None:
+        """Refuse a set of survivors whose sum tells too much beside the sums of earlier rounds.
+
+        Args:
+            earlier: Sets that this client was told in the session, whether or not their sums were opened.
+            survivors: The one that it is told now.
+
+        Raises:
+            PolicyRefusedError: If it is too close to one of them.
+        """
+        # T11: a client cannot know which of the sums were opened, so all of them count.
+        told = frozenset(survivors)
+        differences = [len(told.symmetric_difference(ids)) for ids in earlier]
+        least = min(filter(None, differences), default=self.minimum_difference)
+        if least < self.minimum_difference:
+            raise PolicyRefusedError(
+                Code.DIFFERENCE_POLICY,
+                f"the survivors differ from an earlier round's by {least} clients, "
+                f"this client accepts no fewer than {self.minimum_difference}",
+                phase="masked",
             )
 
     def _check_threshold(self, config: RoundConfig, corrupt: int) -> None:

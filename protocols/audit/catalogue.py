@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from .attack import Attack, Finding
-from .attacks import a01_both_lists, a16_share_substitution
+from .attacks import a01_both_lists, a11_differencing, a16_share_substitution
 from .leak import leaks
 from .watch import Watch, watching
 
 CATALOGUE: Final[tuple[Attack, ...]] = (
     a01_both_lists.ATTACK,
+    a11_differencing.ATTACK,
     a16_share_substitution.ATTACK,
 )
 

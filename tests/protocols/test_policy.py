@@ -8,6 +8,7 @@ import pytest
 
 from protocols import ClientPolicy, ConfigError, PolicyRefusedError, RoundConfig, SkellamNoise, simulate
 from protocols.audit.table import signing_key
+from protocols.context import ClientId
 
 KEYS = {"authority": signing_key("authority").public, "operator": signing_key("operator").public}
 
@@ -132,3 +133,31 @@ def test_a_policy_counts_in_plain_integers(name: str, value: object) -> None:
     """A saved state is bound to its policy by canonical bytes, which other numbers do not have."""
     with pytest.raises(ConfigError, match=f"{name} is an integer"):
         ClientPolicy(**KEYS, **{name: value})
+
+
+def ids(*numbers: int) -> tuple[ClientId, ...]:
+    return tuple(ClientId(v) for v in numbers)
+
+
+ALL = ids(*range(8))
+
+
+@pytest.mark.parametrize("survivors", [ALL, ids(0, 1, 2, 3, 4)], ids=["the same", "three fewer"])
+def test_survivors_are_those_of_an_earlier_round_or_far_from_them(survivors: tuple[ClientId, ...]) -> None:
+    policy = ClientPolicy(authority=b"", operator=b"", minimum_difference=3)
+    policy.check_survivors([ALL], survivors)
+    policy.check_survivors([], survivors)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "survivors"),
+    [([ALL], ALL[:-1]), ([ALL], ALL[:-2]), ([ALL[:-2]], ALL), ([ids(), ALL, ALL[:-1]], ALL)],
+    ids=["one fewer", "two fewer", "two more", "not the last alone"],
+)
+def test_survivors_too_close_to_those_of_an_earlier_round_are_refused(
+    earlier: list[tuple[ClientId, ...]], survivors: tuple[ClientId, ...]
+) -> None:
+    with pytest.raises(PolicyRefusedError) as caught:
+        ClientPolicy(authority=b"", operator=b"", minimum_difference=3).check_survivors(earlier, survivors)
+    assert caught.value.code == "survivor-sets-too-close"
+    ClientPolicy(authority=b"", operator=b"").check_survivors(earlier, survivors)
