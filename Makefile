@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov vectors examples accuracy accuracy-1000 bench tune tune-1000 clean
+.PHONY: help install run test check fix cov vectors docs examples accuracy accuracy-1000 bench tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,10 @@ cov: install  ## branch coverage
 vectors: install  ## write the published test vectors again; the diff must be empty
 	PYTHONPATH=. $(BIN)/python tests/vectors/make.py
 	git diff --exit-code tests/vectors/pairwise-1
+
+docs: install  ## write the pages that come from the code; the diff must be empty
+	$(BIN)/python docs/make.py
+	git diff --exit-code docs
 
 examples: install  ## run every example
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
