@@ -59,7 +59,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A16",
     name="share substitution",
-    adversary="one client",
+    adversary="corrupt client",
     run=run,
     mutant=mutant,
     checks_removed=("an answer's shares match their dealers' commitments: Unmasking.check_answer",),
