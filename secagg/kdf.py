@@ -15,11 +15,14 @@ from functools import lru_cache
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from .errors import DomainError
 from .secret import SecretBytes
 
 KEY_BYTES = 32
 DIGEST_BYTES = 32
+MAX_DERIVED_BYTES = 255 * DIGEST_BYTES  # RFC 5869, 2.3
 
+_SHA256 = hashes.SHA256()
 _BYTES, _INTEGER = b"b", b"i\0\0\0\x08"
 
 
@@ -140,6 +143,9 @@ def derive(
         label: The purpose.
         fields: The context, encoded injectively behind the label.
         length: Bytes wanted, at most 8,160.
+
+    Raises:
+        DomainError: If more are wanted.
     """
     return deriver(label, *fields, length=length)(key)
 
@@ -150,13 +156,19 @@ def deriver(label: Label, *common: bytes | int | str, length: int = KEY_BYTES) -
     Returns:
         A function f with f(key, *rest) == derive(key, label, *common, *rest, length=length).
     """
-    algorithm, begun = hashes.SHA256(), encode(label, *common)
+    begun = encode(label, *common)
 
-    def expand(key: SecretBytes, *rest: bytes | int | str) -> SecretBytes:
-        info = begun + encode(*rest) if rest else begun
-        return SecretBytes(HKDFExpand(algorithm, length, info).derive(key.reveal()))
+    def finish(key: SecretBytes, *rest: bytes | int | str) -> SecretBytes:
+        return _expand(key, begun + encode(*rest) if rest else begun, length)
 
-    return expand
+    return finish
+
+
+def _expand(key: SecretBytes, info: bytes, length: int) -> SecretBytes:
+    """HKDF-Expand with a raw `info`; whoever calls it has made that by `encode`."""
+    if length > MAX_DERIVED_BYTES:
+        raise DomainError(f"a key derives at most {MAX_DERIVED_BYTES} bytes, not {length}")
+    return SecretBytes(HKDFExpand(_SHA256, length, info).derive(key.reveal()))
 
 
 def mac(key: SecretBytes, label: Label, *fields: bytes | int | str) -> bytes:
