@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "This project needs Python 3.11 or newer; '$(PYTHON)' is not. Install it (Debian, Ubuntu: apt install python3), or run: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "The venv module of '$(PYTHON)' is missing. Install the package python3-venv (Debian, Ubuntu: apt install python3-venv), then run make again." >&2; exit 2; }
-	@echo "Setting up $(VENV): about 300 MB to download with a CPU build of torch (README.md, Installation)."
+	@echo "Setting up $(VENV): about 400 MB to download with a CPU build of torch (README.md, Installation)."
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
