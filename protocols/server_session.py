@@ -327,7 +327,7 @@ class ServerSession:
         except ProtocolError as error:
             return self._abort_round(error)
         if isinstance(following, machine.Done):
-            self._state, self.deadline = None, None
+            self._end_round()
         else:
             following.waiting.difference_update(self._excluded)
             self._state = following
@@ -342,10 +342,14 @@ class ServerSession:
 
     def _abort_round(self, error: ProtocolError) -> list[Output]:
         """The round is over, the session is not: whoever merely fell silent may return."""
-        self._state, self.deadline = None, None
+        self._end_round()
         if not isinstance(error, ThresholdError):
             self._excluded.update(ClientId(v) for v in error.suspects)
         return [Aborted(error)]
+
+    def _end_round(self) -> None:
+        self._state, self.deadline = None, None
+        self._seen.clear()  # they were of the round
 
     def _seat(self) -> list[Output]:
         """Fix the cohort: the first `clients` of those who joined."""
@@ -383,13 +387,11 @@ class ServerSession:
 
     def _context_of(self, envelope: wire.Envelope) -> RoundContext:
         """The context a message of this kind must be bound to at this moment."""
-        state = self._state
-        if envelope.kind == "client-abort" and 0 < envelope.round <= self._rounds:
-            # Whatever round it speaks of, and however little both ends agree on: it ends its sender's part.
-            return RoundContext(self._base.session, envelope.round, envelope.config_hash)
-        if self._cohort is None or envelope.round == 0 or state is None:
-            return self._base
-        return state.context
+        if envelope.kind != "client-abort" or envelope.round > self._rounds:
+            return self._base if self._state is None else self._state.context
+        # Whatever round it speaks of, and however little both ends agree on: it ends its sender's part.
+        public = RoundContext(self._base.session, envelope.round, envelope.config_hash)
+        return public if envelope.round else self._base
 
     def _limit(self) -> int:
         """No honest message is longer: a vector, or records for the whole cohort."""

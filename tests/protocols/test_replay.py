@@ -226,3 +226,28 @@ def test_one_input_a_round() -> None:
     for client in table.clients.values():
         with pytest.raises(SessionOverError):
             client.submit(vectors[0], 0.0)
+
+
+@pytest.mark.parametrize("kind", ["shares", "masked", "consistency", "unmask"])
+def test_what_is_signed_in_the_set_up_s_context_is_of_no_round(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A client may sign its own message in round 0: whoever repeats it later would speak in every round."""
+    federation, _ = sessions(1, 0)
+    genuine, codes = federation.server.receive, []
+
+    def receive(sender: ClientId, data: bytes, now: float) -> list[Output]:
+        envelope = wire.decode_envelope(data)
+        if (sender, envelope.kind) == (2, kind):
+            identity, base = federation.clients[sender]._identity, federation.server._base
+            body = wire.decode_body(envelope, wire.KINDS[kind])
+            before = state_of(federation.server)
+            outputs = genuine(sender, wire.encode_message(base, sender, body, identity), now)
+            assert state_of(federation.server) == before
+            codes.extend(str(output.error.code) for output in outputs if isinstance(output, Refused))
+        return genuine(sender, data, now)
+
+    monkeypatch.setattr(federation.server, "receive", receive)
+    vectors = vectors_for(CONFIG, range(4))
+    assert federation.round(lambda client, _: vectors[client]).survivors == (0, 1, 2, 3)
+    assert codes == ["context-mismatch"]
