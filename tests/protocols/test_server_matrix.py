@@ -27,8 +27,8 @@ SERVER_KINDS = ("invitation", "cohort", "open", "deal", "survivors", "tags", "ce
 OTHERS = (
     "again",  # the bytes that the open phase took from this sender
     "earlier",  # bytes that phases before it took in this round
-    "set-up",  # the phase's kind, signed in C0 while a round is open
-    "elsewhere",  # the phase's kind, signed in a round that is not open
+    "set-up",  # the phase's kind signed in C0; of a phase of no round, shares
+    "elsewhere",  # the phase's kind signed in a round that is not open, an abort in another set-up
     "forged",  # the phase's kind in the moment's context, signed with another key
     "garbled",  # the phase's kind, duly signed, with a body of another kind
 )
@@ -64,11 +64,11 @@ EXCLUDED = {
 #   stranger    is not enrolled
 TABLE = {
     #                              j s m c c u a  i c o d s t c  a e s e f g
-    ("join", "awaited"):          "> w w w w w a  w w w w w w w  _ _ _ C S m",
-    ("join", "spoken"):           "d w w w w w a  w w w w w w w  . _ _ C S d",
-    ("join", "excluded"):         "U U U U U U U  U U U U U U U  _ _ _ C S U",
-    ("seated", "left out"):       "d C C C C C a  U U U U U U U  _ U _ C S d",
-    ("seated", "excluded"):       "U C C C C C U  U U U U U U U  _ U _ C S U",
+    ("join", "awaited"):          "> w w w w w a  w w w w w w w  _ _ w C S m",
+    ("join", "spoken"):           "d w w w w w a  w w w w w w w  . _ w C S d",
+    ("join", "excluded"):         "U U U U U U U  U U U U U U U  _ _ U C S U",
+    ("seated", "left out"):       "d C C C C C a  U U U U U U U  _ U U C S d",
+    ("seated", "excluded"):       "U C C C C C U  U U U U U U U  _ U U C S U",
     ("shares", "awaited"):        "C > U U U U a  U U U U U U U  _ _ C C S m",
     ("shares", "spoken"):         "C d U U U U a  U U U U U U U  . _ C C S d",
     ("shares", "left out"):       "C U U U U U a  U U U U U U U  _ _ C C S U",
@@ -89,9 +89,9 @@ TABLE = {
     ("unmask", "spoken"):         "C d d d U d a  U U U U U U U  . U C C S d",
     ("unmask", "left out"):       "C d d U U U a  U U U U U U U  _ U C C S U",
     ("unmask", "excluded"):       "C U U U U U U  U U U U U U U  _ _ C C S U",
-    ("finished", "left out"):     "U C C C C C a  U U U U U U U  _ C _ C S U",
-    ("finished", "excluded"):     "U C C C C C U  U U U U U U U  _ _ _ C S U",
-    ("nobody sits", "left out"):  "d C C C C C a  U U U U U U U  _ U _ C S d",
+    ("finished", "left out"):     "U C C C C C a  U U U U U U U  _ C U C S U",
+    ("finished", "excluded"):     "U C C C C C U  U U U U U U U  _ _ U C S U",
+    ("nobody sits", "left out"):  "d C C C C C a  U U U U U U U  _ U U C S d",
 }  # fmt: skip
 # On the sparse graph, where all that is awaited at the end has certified, but for who was left out of that.
 WITNESSES = {
@@ -99,10 +99,7 @@ WITNESSES = {
     ("unmask", "spoken"):         "C d d d d d a  U U U U U U U  . U C C S d",
     ("unmask", "left out"):       "C d d d U U a  U U U U U U U  _ U C C S U",
 }  # fmt: skip
-STRANGERS = {
-    "in a round":                  "I I I I I I I  I I I I I I I  _ _ I I I I",
-    "else":                        "I I I I I I I  I I I I I I I  _ _ _ I I I",
-}  # fmt: skip
+STRANGER = "I I I I I I I  I I I I I I I  _ _ I I I I"
 
 # The messages of a column
 
@@ -146,10 +143,11 @@ def messages_of(column: str, scene: Scene, moment: str, sender: ClientId, *, awa
         case "earlier":
             return [data for data in of_round if data not in open_phase]
         case "set-up":
-            return [signed(base, sender, OTHER_BODIES[kind])] if state is not None else []
+            return [signed(base, sender, OTHER_BODIES["shares" if state is None else kind])]
         case "elsewhere":
             never = RoundContext(base.session, 99, scene.config.hash)
-            return [signed(never, sender, OTHER_BODIES[kind])]
+            abort = signed(replace(base, config_hash=bytes(32)), sender, OTHER_BODIES["client-abort"])
+            return [signed(never, sender, OTHER_BODIES[kind]), abort]
         case "forged":
             return [signed(now, sender, OTHER_BODIES[kind], key=key_of(98))]
         case "garbled":
@@ -241,10 +239,8 @@ OUTSIDE = [(graph, moment, "stranger") for graph, moment in {row[:2]: None for r
 
 @pytest.mark.parametrize(("graph", "moment", "role"), CELLS + OUTSIDE)
 def test_every_cell_is_as_specified(graph: str, moment: str, role: str) -> None:
-    if role == "stranger":
-        row = STRANGERS["else" if scene_at(graph, moment).server._state is None else "in a round"]
-    else:
-        row = (TABLE | WITNESSES if graph == "sparse" else TABLE)[moment, role]
+    table = TABLE | WITNESSES if graph == "sparse" else TABLE
+    row = STRANGER if role == "stranger" else table[moment, role]
     cells = {column: "".join(sorted(set(observed(column, graph, moment, role)))) or "_" for column in COLUMNS}
     assert cells == dict(zip(COLUMNS, row.split(), strict=True))
 
