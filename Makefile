@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov vectors docs examples accuracy accuracy-1000 bench tune tune-1000 clean
+.PHONY: help install run test check fix cov vectors docs examples accuracy accuracy-1000 bench tune tune-1000 soak clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ examples: install  ## run every example
 
 bench: install  ## speed beside the hardware's floor, in one run (about nine minutes)
 	$(BIN)/python benchmarks/bench.py
+
+soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
+	$(BIN)/python benchmarks/soak.py
 
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py
