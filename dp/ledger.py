@@ -116,14 +116,7 @@ class Ledger:
                 committed: release nothing.
         """
         members = _members(release, session, round, clients)
-        body = _canonical(
-            {
-                "clients": members,
-                "release": release_parameters(release),
-                "round": round,
-                "session": session,
-            }
-        )
+        body = _body(release, session, round, members)
         with _translated(self._place, "record the event"), self._transaction():
             position, digest = self._standing(session, round, body) or self._append(session, round, body)
         return LedgerEntry(
@@ -300,6 +293,8 @@ def _translated(place: str, action: str) -> Iterator[None]:
 
 
 def _members(release: SkellamRelease, session: str, round: int, clients: tuple[int, ...]) -> list[int]:
+    if not isinstance(session, str) or any(type(number) is not int for number in (round, *clients)):
+        raise DPInputError(f"an event's session is text, its round and clients integers: see {session!r:.50}")
     members = sorted(set(clients))
     if not session or round < 0:
         raise DPInputError(f"an event needs a session and a round of at least 0, not {session!r}, {round}")
@@ -314,21 +309,29 @@ def _members(release: SkellamRelease, session: str, round: int, clients: tuple[i
 
 
 def _entry(position: int, body: str, digest: str) -> LedgerEntry | None:
+    """What a body says; None where `spend` never wrote it, whoever made a digest for it."""
     try:
         fields: dict[str, Any] = json.loads(body)
-        return LedgerEntry(
-            position=position,
-            session=fields["session"],
-            round=fields["round"],
-            clients=tuple(fields["clients"]),
-            release=release_from_parameters(fields["release"]),
-            digest=digest,
-        )
-    except (ValueError, KeyError, TypeError):
+        release = release_from_parameters(fields["release"])
+        session, round, clients = fields["session"], fields["round"], tuple(fields["clients"])
+        members = _members(release, session, round, clients)
+        if _body(release, session, round, members) != body:
+            return None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    return LedgerEntry(
+        position=position, session=session, round=round, clients=clients, release=release, digest=digest
+    )
 
 
-def _canonical(fields: dict[str, Any]) -> str:
+def _body(release: SkellamRelease, session: str, round: int, members: list[int]) -> str:
+    """Canonical JSON of an event: one event has one body."""
+    fields = {
+        "clients": members,
+        "release": release_parameters(release),
+        "round": round,
+        "session": session,
+    }
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,5 +1,6 @@
 """The ledger commits before anything is released, and refuses to go on once anything is wrong."""
 
+import hashlib
 import json
 import os
 import re
@@ -165,6 +166,60 @@ def test_a_broken_chain_is_found_and_located(tmp_path: Path, statement: str, ent
     tamper(path, statement)
     with pytest.raises(LedgerError, match=f"breaks at entry {entry}"):
         Ledger.open(path)
+
+
+def written(**changes: object) -> str:
+    """What `spend` writes for an event, with other fields."""
+    fields = {
+        "clients": list(CLIENTS),
+        "release": release_parameters(RELEASE),
+        "round": 0,
+        "session": "s",
+    }
+    return json.dumps(fields | changes, sort_keys=True, separators=(",", ":"))
+
+
+NOT_WRITTEN = [
+    "[" * 100_000,
+    written(release={**release_parameters(RELEASE), "local_variance": 10**400}),
+    written(release={**release_parameters(RELEASE), "minimum_survivors": 10**400}),
+    written(release={**release_parameters(RELEASE), "colluders": -1}),
+    written(clients=[]),
+    written(clients=[0, 1, 2]),
+    written(clients=[4, 3, 2, 1, 0]),
+    written(clients=[0, 1, 2, 3, 3]),
+    written(clients=[0, 1, 2, 3, True]),
+    written(clients=["a", "b", "c", "d"]),
+    written(clients=[[1], [2], [3], [4]]),
+    written(more=1),
+    written() + " ",
+    json.dumps(json.loads(written())),
+]
+
+
+@pytest.mark.parametrize("body", NOT_WRITTEN)
+def test_a_body_that_spend_never_wrote_is_found_though_its_digest_is_right(tmp_path: Path, body: str) -> None:
+    """Whoever rewrites a row makes its digest again; a claim over it would count what nobody released."""
+    path = filled(tmp_path / "ledger.sqlite", rounds=1)
+    digest = hashlib.sha256(f"{hashlib.sha256(b'dp ledger 1').hexdigest()}\n{body}".encode()).hexdigest()
+    tamper(path, f"UPDATE entries SET body = '{body}', digest = '{digest}'")
+    with pytest.raises(LedgerError, match="breaks at entry 1"):
+        Ledger.open(path)
+
+
+def test_a_body_that_spend_writes_is_read(tmp_path: Path) -> None:
+    with Ledger.open(filled(tmp_path / "ledger.sqlite", rounds=1)) as ledger:
+        assert ledger._connection.execute("SELECT body FROM entries").fetchall() == [(written(),)]
+
+
+@pytest.mark.parametrize(
+    "event", [{"round": True}, {"round": 1.0}, {"clients": (0, 1, 2, 3, 4.0)}, {"session": b"s"}]
+)
+def test_an_event_that_could_not_be_read_again_is_never_written(tmp_path: Path, event: dict) -> None:
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(DPInputError, match="integers"):
+            ledger.spend(RELEASE, **{"session": "s", "round": 1, "clients": CLIENTS, **event})
+        assert ledger.entries() == ()
 
 
 def test_a_change_behind_an_open_ledger_is_found(tmp_path: Path) -> None:
