@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from personalization.private_state import PrivateArray, PrivateState
+from personalization.errors import DataError
+from personalization.private_state import PrivateState
 from protocols.errors import InputError
 from secagg.errors import SealError
 from secagg.kdf import KEY_BYTES, Label, derive, encode
@@ -91,10 +91,13 @@ def load(path: Path, *, key: SecretBytes, owner: str) -> PrivateState:
     salt, sealed = raw[len(_MAGIC) :][:_SALT_BYTES], raw[len(_MAGIC) + _SALT_BYTES :]
     try:
         plain = open_sealed(_file_key(key, salt, owner), sealed, context=_MAGIC)
-        arrays: dict[str, NDArray[np.generic]] = safetensors.numpy.load(plain)
-    except (SealError, SafetensorError) as error:
+    except SealError as error:
         raise InputError(f"{path} does not open: altered, truncated, or of another owner or key") from error
-    return PrivateState(_typed(arrays))
+    try:
+        # Unknown types are a KeyError of that library, shapes that no array has a ValueError of NumPy.
+        return PrivateState(safetensors.numpy.load(plain))
+    except (SafetensorError, DataError, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no private state of this version") from error
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -108,12 +111,6 @@ def _replace(path: Path, content: bytes) -> None:
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _typed(arrays: dict[str, NDArray[np.generic]]) -> dict[str, PrivateArray]:
-    """Authenticated by us, so of the dtypes that `save` wrote; `PrivateState` checks again."""
-    kinds = (np.float32, np.float64, np.int64)
-    return {name: array for name, array in arrays.items() if array.dtype in kinds}  # type: ignore[misc]
 
 
 def _file_key(key: SecretBytes, salt: bytes, owner: str) -> SecretBytes:

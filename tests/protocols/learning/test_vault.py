@@ -1,5 +1,6 @@
 """Private state at rest opens for its owner with its key, and for nobody else."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from personalization.private_state import PrivateState
 from protocols.errors import InputError
 from protocols.learning import vault
+from secagg.sealing import seal
 from secagg.secret import SecretBytes
 
 STATE = PrivateState({"head": np.arange(12.0).reshape(3, 4), "folds": np.array([1, 2], np.int64)})
@@ -69,6 +71,38 @@ def test_every_altered_or_truncated_file_is_refused(tmp_path: Path, key: SecretB
         path.write_bytes(raw[:length])
         with pytest.raises(InputError):
             vault.load(path, key=key, owner="a")
+
+
+def described(dtype: str, shape: list[int], data: bytes, *, name: str = "head") -> bytes:
+    """One array in the format that a vault seals."""
+    header = json.dumps({name: {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        (1 << 63).to_bytes(8, "little") + b"{}",
+        described("F64", [1], b"\xff" * 8),  # not finite
+        described("F64", [1], bytes(8), name=""),
+        described("F16", [1], bytes(2)),
+        described("BF16", [1], bytes(2)),
+        described("F8_E4M3", [1], bytes(1)),
+        described("F64", [1] * 65, bytes(8)),
+        described("F64", [0, 1 << 62], b""),
+        described("F64", [0, 1 << 63], b""),
+    ],
+)
+def test_what_was_sealed_but_is_no_private_state_is_refused_by_name(
+    tmp_path: Path, key: SecretBytes, content: bytes
+) -> None:
+    """By another version, or by another program that had the key."""
+    salt = bytes(32)
+    sealed = seal(vault._file_key(key, salt, "a"), content, context=vault._MAGIC)
+    (tmp_path / "v").write_bytes(vault._MAGIC + salt + sealed)
+    with pytest.raises(InputError, match="holds no private state"):
+        vault.load(tmp_path / "v", key=key, owner="a")
 
 
 def test_another_owner_or_key_is_refused(tmp_path: Path, key: SecretBytes) -> None:
