@@ -7,6 +7,14 @@ from .errors import ConfigError
 MAX_REAL = 1e300
 
 
+def shown(value: object) -> str:
+    """At most 50 characters of a value for a message; also of what has no text, which Python refuses."""
+    try:
+        return f"{value!r:.50}"
+    except (ValueError, RecursionError):  # an integer of thousands of digits, something nested too deep
+        return f"{type(value).__name__} too large to show"
+
+
 def require_positive(name: str, value: float) -> float:
     """A positive finite real number as a float.
 
@@ -14,7 +22,7 @@ def require_positive(name: str, value: float) -> float:
         ConfigError: If it is none, or above `MAX_REAL`.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= MAX_REAL:
-        raise ConfigError(f"{name} is a positive number of at most {MAX_REAL:g}, not {value!r:.50}")
+        raise ConfigError(f"{name} is a positive number of at most {MAX_REAL:g}, not {shown(value)}")
     return float(value)
 
 
@@ -25,7 +33,7 @@ def require_finite(name: str, value: float) -> None:
         ConfigError: If it is none, or beyond `MAX_REAL`.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not -MAX_REAL <= value <= MAX_REAL:
-        raise ConfigError(f"{name} is a finite number, not {value!r:.50}")
+        raise ConfigError(f"{name} is a finite number, not {shown(value)}")
 
 
 def require_integer(name: str, value: int, low: int, high: int) -> None:
@@ -35,4 +43,4 @@ def require_integer(name: str, value: int, low: int, high: int) -> None:
         ConfigError: If it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name} is an integer from {low} to {high}, not {value!r:.50}")
+        raise ConfigError(f"{name} is an integer from {low} to {high}, not {shown(value)}")

@@ -8,21 +8,24 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from personalization.algorithms import FfggSettings
 from personalization.tasks import DigitsSettings
+from protocols.checks import shown
 from protocols.errors import ConfigError
 
 _TUNED: Final = DigitsSettings()
 _NAMES: Final = ("digits", "digits-1000")
-_MAX_CONFIG_BYTES: Final = 1 << 20
+_MAX_CONFIG_BYTES: Final = 1 << 14
+# A dotted key costs the square of its parts: half a million of them, one megabyte, filled all memory.
+_MAX_LINE: Final = 500
 Value = int | float | bool | str
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name} is an integer from {low} to {high}, not {value}")
+        raise ConfigError(f"{name} is an integer from {low} to {high}, not {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,15 +152,28 @@ def _from_file(path: Path) -> Settings:
     if size > _MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: larger than any configuration")
     try:
-        table = tomllib.loads(text.decode())
+        table = _table(text.decode())
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, an integer of thousands of digits
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for told in ("planned", "versions"):  # written for people; a run plans again
         table.pop(told, None)
     scenario = table.get("scenario", "digits")
     if not isinstance(scenario, str) or scenario not in SCENARIOS:
-        raise ConfigError(f"{path}: unknown scenario {scenario!r}: use {_known(SCENARIOS)}")
+        raise ConfigError(f"{path}: unknown scenario {shown(scenario)}: use {_known(SCENARIOS)}")
     return _changed(SCENARIOS[scenario], table, where=str(path))
+
+
+def _table(text: str) -> dict[str, Any]:
+    """TOML.
+
+    Raises:
+        ValueError: If it is none, or a line is longer than any setting.
+        RecursionError: If it is nested too deep.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(line) > _MAX_LINE:
+            raise ValueError(f"line {number} has {len(line)} characters, and at most {_MAX_LINE} are read")
+    return tomllib.loads(text)
 
 
 def _changed(settings: Settings, changes: Mapping[str, object], *, where: str) -> Settings:
@@ -177,13 +193,13 @@ def _coerce(key: str, value: object, kind: type, where: str) -> Value:
     """A value of the field's type, from TOML or from text; 1 is a fine float, 1.5 no integer."""
     if isinstance(value, str) and kind is not str:
         try:
-            value = tomllib.loads(f"v = {value}")["v"]
+            value = _table(f"v = {value}")["v"]
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r:.80}") from error
+            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {shown(value)}") from error
     if kind is float and type(value) is int and abs(value) < 1 << 53:
         value = float(value)
     if type(value) is not kind or not isinstance(value, int | float | bool | str):
-        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {value!r:.80}")
+        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {shown(value)}")
     return value
 
 

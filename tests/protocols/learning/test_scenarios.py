@@ -1,11 +1,13 @@
 """Settings from names, files and overrides; every mistake names the key and what would do."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from protocols import RoundConfig
 from protocols.errors import ConfigError
-from protocols.learning.scenarios import load
+from protocols.learning.scenarios import Settings, load
 
 
 def test_overrides_take_the_type_of_their_key() -> None:
@@ -65,7 +67,12 @@ def test_bad_overrides(override: str, names: str) -> None:
         ('clients = "x"\n', "clients is of type int"),
         ("[clients]\na = 1\n", "clients is of type int"),
         ('scenario = "nothing"\n', "unknown scenario 'nothing'"),
-        ("x = " + "[" * 5000, "not TOML"),
+        ("x = " + "[\n" * 5000, "not TOML"),
+        ("clients" + ".a" * 249 + " = 1", "line 1 has 509 characters"),
+        ('clients."\u2028"' + ".a" * 249 + " = 1", "line 1 has 5"),
+        ("clients" + ".a" * 240 + " = 1", "clients is of type int"),
+        ("noise = 0x" + "f" * 490, "noise is of type bool"),
+        ("clients = 0x" + "f" * 480, "clients is an integer from 3"),
     ],
 )
 def test_bad_files(tmp_path: Path, content: str, names: str) -> None:
@@ -75,13 +82,39 @@ def test_bad_files(tmp_path: Path, content: str, names: str) -> None:
         load(str(path))
 
 
+def test_the_longest_keys_cost_little_memory(tmp_path: Path) -> None:
+    """The parser takes the square of a dotted key's parts: of half a million of them it took everything."""
+    line = ".a" * 240 + " = 1\n"
+    (tmp_path / "keys.toml").write_text("".join(f"a{number}{line}" for number in range(33)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="unknown key 'a0'"):
+            load(str(tmp_path / "keys.toml"))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_value_that_has_no_text_is_still_refused_by_name() -> None:
+    """Python writes no integer of more than 4,300 digits and nothing nested deeper than its stack."""
+    nested: list = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ConfigError, match="clients is an integer from 3 to 10000, not int too large to show"):
+        Settings(clients=10**5000)
+    with pytest.raises(ConfigError, match=r"clients is an integer .* int too large to show"):
+        RoundConfig(clients=10**5000, length=1, clip=1.0)
+    with pytest.raises(ConfigError, match=r"clip is .* list too large to show"):
+        RoundConfig(clients=4, length=1, clip=nested)  # type: ignore[arg-type]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(str(tmp_path / "none.toml"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not TOML"):
         load(str(tmp_path / "binary.toml"))
-    (tmp_path / "big.toml").write_bytes(b"#" * ((1 << 20) + 1))
+    (tmp_path / "big.toml").write_bytes(b"#\n" * (1 << 13) + b"#")
     with pytest.raises(ConfigError, match="larger"):
         load(str(tmp_path / "big.toml"))
     with pytest.raises(ConfigError, match="unknown scenario 'digit'"):
