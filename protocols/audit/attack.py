@@ -43,7 +43,7 @@ class Attack:
         checks_removed: What `mutant` takes out, in words: the least that lets the attack through.
         error: What an honest party must raise, a code or the name of an exception; None where the attack
             fails without one.
-        also: Codes that may follow from it at other parties.
+        also: Codes, or names of exceptions, that may follow from it at other parties.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Attack:
     mutant: Callable[[], AbstractContextManager[None]]
     checks_removed: tuple[str, ...]
     error: Code | str | None
-    also: frozenset[Code] = frozenset()
+    also: frozenset[str] = frozenset()
 
 
 @contextmanager

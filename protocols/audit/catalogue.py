@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from .attack import Attack, Finding
-from .attacks import a01_both_lists, a11_differencing, a16_share_substitution
+from .attacks import (
+    a01_both_lists,
+    a11_differencing,
+    a16_share_substitution,
+    a19_nonce_reuse,
+)
 from .leak import leaks
 from .watch import Watch, watching
 
@@ -18,6 +23,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a01_both_lists.ATTACK,
     a11_differencing.ATTACK,
     a16_share_substitution.ATTACK,
+    a19_nonce_reuse.ATTACK,
 )
 
 Build = Literal["product", "mutant"]
