@@ -15,6 +15,8 @@ from .attacks import (
     a11_differencing,
     a16_share_substitution,
     a19_nonce_reuse,
+    a25_weak_randomness,
+    a39_old_secrets,
 )
 from .leak import leaks
 from .watch import Watch, watching
@@ -24,6 +26,8 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a11_differencing.ATTACK,
     a16_share_substitution.ATTACK,
     a19_nonce_reuse.ATTACK,
+    a25_weak_randomness.ATTACK,
+    a39_old_secrets.ATTACK,
 )
 
 Build = Literal["product", "mutant"]

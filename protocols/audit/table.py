@@ -114,6 +114,7 @@ class Table:
         session: Distinguishes sessions.
         forged: Clients the server invented: they sign with keys that are not those enrolled.
         policy: The clients' own, its keys aside; the config's numbers unless given.
+        entropy: Every client's, where all draw the same; each its own unless given.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Table:
         session: int = 0,
         forged: Sequence[int] = (),
         policy: ClientPolicy | None = None,
+        entropy: SecretBytes | None = None,
     ) -> None:
         self.config, self.ids = config, [ClientId(i) for i in range(config.clients)]
         authority, operator = signing_key("authority"), signing_key("operator")
@@ -149,7 +151,7 @@ class Table:
                 me=v,
                 identity=self.identities[v],
                 policy=self.policy,
-                entropy=secret("entropy", session, v),
+                entropy=secret("entropy", session, v) if entropy is None else entropy,
             )
             for v in self.ids
         }
