@@ -15,6 +15,7 @@ from .attacks import (
     a11_differencing,
     a16_share_substitution,
     a19_nonce_reuse,
+    a20_ring_overflow,
     a25_weak_randomness,
     a39_old_secrets,
 )
@@ -26,6 +27,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a11_differencing.ATTACK,
     a16_share_substitution.ATTACK,
     a19_nonce_reuse.ATTACK,
+    a20_ring_overflow.ATTACK,
     a25_weak_randomness.ATTACK,
     a39_old_secrets.ATTACK,
 )
