@@ -16,6 +16,8 @@ from .attacks import (
     a16_share_substitution,
     a19_nonce_reuse,
     a20_ring_overflow,
+    a21_not_a_number,
+    a22_poisoned_sum,
     a25_weak_randomness,
     a39_old_secrets,
 )
@@ -28,6 +30,8 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a16_share_substitution.ATTACK,
     a19_nonce_reuse.ATTACK,
     a20_ring_overflow.ATTACK,
+    a21_not_a_number.ATTACK,
+    a22_poisoned_sum.ATTACK,
     a25_weak_randomness.ATTACK,
     a39_old_secrets.ATTACK,
 )

@@ -2,7 +2,7 @@
 
 The operator's build computes another width, or the operator colludes with the server. Every summand fits,
 so nothing looks wrong; the sum wraps, and what is opened is off by a multiple of the modulus. Every client
-derives the width itself and refuses a config that carries another (SPEC 2.4). Bonawitz et al. 2017, section 4:
+derives the width itself and refuses a config that carries another (SPEC 2.4). Bonawitz et al. 2017, sec. 4:
 R exceeds n times the largest input.
 
 A config that no ring can hold cannot be made; of ten thousand that can, the largest sums come back exactly.
