@@ -8,6 +8,8 @@ and sends what these states return.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
 from protocols.errors import (
@@ -179,14 +181,15 @@ class AwaitInput:
         """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
 
         Raises:
-            InputError: If the vector is not of the ring's dtype and the config's length.
+            InputError: If the vector is no array of the ring's dtype and the config's length.
         """
         place, ring = self.place, self.place.config.ring
-        if vector.shape != (place.config.words,) or vector.dtype != ring.dtype:
-            raise InputError(
-                f"the round takes a vector of shape ({place.config.words},) and dtype {ring.dtype}, "
-                f"not {vector.shape} and {vector.dtype}: make it with prepare"
-            )
+        # A masked array would be sent with what it hides.
+        plain = isinstance(vector, np.ndarray) and not isinstance(vector, np.ma.MaskedArray)
+        found = f"{vector.dtype} of shape {vector.shape}" if plain else type(vector).__name__
+        wanted = f"{ring.dtype} of shape ({place.config.words},)"
+        if found != wanted:
+            raise InputError(f"the round takes an array of {wanted}, not {found}: make it with prepare")
         masked = vector.copy()
         apply_masks_threaded(masked, self._masks(), ring=ring, threads=threads)
         state = AwaitSurvivors(place, self.context, self.sharing, self.held)

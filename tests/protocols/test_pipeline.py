@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols.audit.table import Lies, Table, vectors_for
 from protocols.config import RoundConfig, SkellamNoise
+from protocols.context import ClientId
 from protocols.errors import InputError
+from protocols.outputs import Send
 from protocols.pipeline import plain_sum, prepare, quantized, reveal
 from protocols.simulation import Federation
 
@@ -89,3 +92,29 @@ def test_a_masked_array_is_no_update() -> None:
     hidden = np.ma.masked_invalid(np.array([0.5, np.nan]))
     with pytest.raises(InputError, match="MaskedArray"):
         prepare(hidden, config=config, seed=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda words: words.tolist(),
+        lambda words: words.tobytes(),
+        lambda words: None,
+        lambda words: np.ma.masked_equal(words, words[0]),
+        lambda words: words.astype(words.dtype.newbyteorder()),
+        lambda words: words.reshape(1, -1),
+        lambda words: words[:-1],
+        lambda words: words.astype(float),
+    ],
+    ids=["list", "bytes", "none", "masked array", "byte order", "shape", "length", "dtype"],
+)
+def test_a_session_takes_a_plain_array_of_its_ring_alone_and_waits_for_a_better_one(change) -> None:
+    config = _config()
+    table, vectors = Table(config), vectors_for(config, range(5))
+    table.seat()
+    view = table.open(Lies())
+    table.say(ClientId(0), view.context, table.deal(view, ClientId(0)))
+    client = table.clients[ClientId(0)]
+    with pytest.raises(InputError, match="the round takes an array of uint"):
+        client.submit(change(vectors[ClientId(0)]), 0.0)
+    assert isinstance(client.submit(vectors[ClientId(0)], 0.0)[0], Send)
