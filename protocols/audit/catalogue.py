@@ -18,6 +18,7 @@ from .attacks import (
     a20_ring_overflow,
     a21_not_a_number,
     a22_poisoned_sum,
+    a23_shape_mismatch,
     a25_weak_randomness,
     a39_old_secrets,
 )
@@ -32,6 +33,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a20_ring_overflow.ATTACK,
     a21_not_a_number.ATTACK,
     a22_poisoned_sum.ATTACK,
+    a23_shape_mismatch.ATTACK,
     a25_weak_randomness.ATTACK,
     a39_old_secrets.ATTACK,
 )
