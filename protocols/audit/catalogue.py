@@ -13,6 +13,7 @@ from .attack import Attack, Finding
 from .attacks import (
     a01_both_lists,
     a11_differencing,
+    a12_replay,
     a16_share_substitution,
     a19_nonce_reuse,
     a20_ring_overflow,
@@ -28,6 +29,7 @@ from .watch import Watch, watching
 CATALOGUE: Final[tuple[Attack, ...]] = (
     a01_both_lists.ATTACK,
     a11_differencing.ATTACK,
+    a12_replay.ATTACK,
     a16_share_substitution.ATTACK,
     a19_nonce_reuse.ATTACK,
     a20_ring_overflow.ATTACK,

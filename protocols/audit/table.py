@@ -115,6 +115,10 @@ class Table:
         forged: Clients the server invented: they sign with keys that are not those enrolled.
         policy: The clients' own, its keys aside; the config's numbers unless given.
         entropy: Every client's, where all draw the same; each its own unless given.
+        expires: When the enrolment list does.
+
+    Attributes:
+        now: Everybody's clock, seconds.
     """
 
     def __init__(
@@ -125,12 +129,14 @@ class Table:
         forged: Sequence[int] = (),
         policy: ClientPolicy | None = None,
         entropy: SecretBytes | None = None,
+        expires: int = 1 << 40,
     ) -> None:
+        self.now = 0.0
         self.config, self.ids = config, [ClientId(i) for i in range(config.clients)]
         authority, operator = signing_key("authority"), signing_key("operator")
         self.identities = {v: signing_key("identity", v) for v in self.ids}
         self.enrolment = enrol(
-            authority, {v: k.public for v, k in self.identities.items()}, serial=1, expires=1 << 40
+            authority, {v: k.public for v, k in self.identities.items()}, serial=1, expires=expires
         )
         for v in map(ClientId, forged):
             fake = signing_key("forged", v)
@@ -147,24 +153,22 @@ class Table:
             self.task.session_hash(self.enrolment.to_bytes()),
         )
         self.clients = {
-            v: ClientSession(
-                me=v,
-                identity=self.identities[v],
-                policy=self.policy,
-                entropy=secret("entropy", session, v) if entropy is None else entropy,
-            )
-            for v in self.ids
+            v: self.fresh(v, secret("entropy", session, v) if entropy is None else entropy) for v in self.ids
         }
         self.seen: list[bytes] = []  # every byte string that reached the server
         self.rounds = 0
         self._graph: Cohort | None = None
-        configs = (config.to_bytes(),)
-        invitation = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
         self.joins: dict[ClientId, wire.Envelope] = {}
         for v in self.ids:
-            data = self.data(self.say(v, self.base, invitation))
+            data = self.data(self.keep(self.clients[v].receive(self.invitation(), self.now)))
             if data is not None:
                 self.joins[v] = wire.decode_envelope(data)
+
+    def invitation(self) -> bytes:
+        """The honest invitation."""
+        configs = (self.config.to_bytes(),)
+        message = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
+        return wire.encode_message(self.base, SERVER, message, None)
 
     def cohort(self) -> m.Cohort:
         """The honest cohort message."""
@@ -179,7 +183,21 @@ class Table:
     def say(self, client: ClientId, context: RoundContext, message: m.Body) -> list[Output]:
         """One server message to one client."""
         data = wire.encode_message(context, SERVER, message, None)
-        return self.keep(self.clients[client].receive(data, 0.0))
+        return self.keep(self.clients[client].receive(data, self.now))
+
+    def fresh(self, client: ClientId, entropy: SecretBytes) -> ClientSession:
+        """A session of that client which knows nothing yet."""
+        return ClientSession(me=client, identity=self.identities[client], policy=self.policy, entropy=entropy)
+
+    def fork(self, client: ClientId) -> ClientSession:
+        """A client as it is now, a second time: to try at one moment many messages that each end a session.
+
+        The adversary gets one of the copies in one course of events, never two.
+        """
+        known, state = self.clients[client].memory()
+        return ClientSession.recall(
+            known, state, me=client, identity=self.identities[client], policy=self.policy, threads=1
+        )
 
     def keep(self, outputs: list[Output]) -> list[Output]:
         """Note what a client sent."""
@@ -217,7 +235,7 @@ class Table:
             outputs = self.say(v, view.context, lies.deal(v, self.deal(view, v)))
             self.note(view, v, outputs)
             if any(isinstance(output, NeedInput) for output in outputs):
-                data = self.data(self.keep(self.clients[v].submit(vectors[v], 0.0)))
+                data = self.data(self.keep(self.clients[v].submit(vectors[v], self.now)))
                 if data is not None:
                     packed = body_of(data, m.Masked).vector
                     view.masked[v] = self.config.ring.unpack(packed, self.config.words)

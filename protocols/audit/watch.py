@@ -68,10 +68,12 @@ class Watch:
 
     def prod(self) -> None:
         """Send every client that left all server messages once more: none may be answered."""
-        told = list(self.to_clients)
+        said = len(self.to_clients)
+        told = dict.fromkeys(data for _, data in self.to_clients)
         for client in self._ended:
-            for _, data in told:
+            for data in told:
                 self.on_client(client, client.receive(data, 0.0))
+        del self.to_clients[said:]  # nothing of it is new
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Clients that lie about the seeds of their pair masks, and a server that delivers old shares.
+"""Clients that lie about the seeds of their pair masks.
 
 A pair's two ends commit to their seed before anyone masks, and whoever vanishes is held to the list it left
 behind. Each lie also runs against a mutant without the check: there the sum is garbage and nobody is blamed.
@@ -6,22 +6,17 @@ behind. Each lie also runs against a mutant without the check: there the sum is 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols import ClientId, FaultyPeerError, RoundConfig, client_session
-from protocols.audit.recovery import answered_shares, rebuild, unmask_one
-from protocols.audit.table import Lies, Table, View, secret, vectors_for
-from protocols.client_session import Seated
+from protocols import ClientId, FaultyPeerError, RoundConfig
+from protocols.audit.table import secret, vectors_for
 from protocols.context import RoundContext
-from protocols.messages import Deal
 from protocols.pairwise import client as machine
 from protocols.pairwise import server, unmasking
 from protocols.pairwise.place import Place
@@ -257,63 +252,3 @@ def test_either_check_alone_finds_a_false_list(
     with pytest.raises(FaultyPeerError) as caught:
         Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop={BAD: "masked"})
     assert (caught.value.code, caught.value.suspects) == ("dealer-inconsistent", (BAD,))
-
-
-# Last round's shares in this round's deal: a client alive then is said to have dropped now.
-
-FIVE = RoundConfig(clients=5, length=64, clip=1.0, value_bits=12)  # t = m = 4, c = 2
-VICTIM = ClientId(0)
-
-
-def replay() -> tuple[View, np.ndarray | None, np.ndarray]:
-    """Shares of b in one round and of rho in the next, of the victim's first dealing.
-
-    Returns:
-        The second round, what the server makes of the first, and the victim's vector there.
-    """
-    table, vectors = Table(FIVE), vectors_for(FIVE, range(5))
-    table.seat()
-    first = table.round(vectors)
-    assert len(first.answers) == 5
-
-    def deal(v: ClientId, honest: Deal) -> Deal:
-        if v == VICTIM:
-            return honest
-        old = table.deal(first, v)
-        return Deal(
-            honest.missing,
-            (old.records[0], *honest.records[1:]),
-            (old.self_commitments[0], *honest.self_commitments[1:]),
-            (old.list_commitments[0], *honest.list_commitments[1:]),
-        )
-
-    second = table.round(vectors, Lies(deal=deal, dropped=lambda v: (VICTIM,) if v != VICTIM else ()))
-    self_shares, _ = answered_shares(table, first, VICTIM)
-    _, list_shares = answered_shares(table, second, VICTIM)
-    seeds = rebuild(self_shares, FIVE.threshold), rebuild(list_shares, FIVE.threshold)
-    opened = None if None in seeds else unmask_one(table, first, VICTIM, *seeds)
-    return second, opened, vectors[VICTIM]
-
-
-def test_a_record_of_the_last_round_is_refused() -> None:
-    second, opened, _ = replay()
-    assert opened is None
-    assert second.codes[VICTIM] == "survivor-set-mismatch"  # it alone was told that it survived
-    others = {v: (str(error.code), error.suspects) for v, error in second.errors.items() if v != VICTIM}
-    assert others == dict.fromkeys([1, 2, 3, 4], ("sealed-share-does-not-open", (VICTIM,)))
-    assert set(second.masked) == {VICTIM}
-
-
-def test_teeth_records_that_name_no_round_open_the_victim_s_vector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mutant: records and commitments are as in round 1 (checks removed: the ratchet, the round's number)."""
-    pair_keys, commitments, ratchet = machine.pair_keys, machine.share_commitments, client_session.ratchet
-
-    def frozen(seated: Seated) -> Seated:
-        return replace(ratchet(seated), channels=seated.channels)
-
-    monkeypatch.setattr(client_session, "ratchet", frozen)
-    monkeypatch.setattr(machine, "pair_keys", lambda context, me: pair_keys(replace(context, round=1), me))
-    monkeypatch.setattr(machine, "share_commitments", lambda context: commitments(replace(context, round=1)))
-    second, opened, truth = replay()
-    assert set(second.answers) == {1, 2, 3, 4}
-    assert np.array_equal(opened, truth)

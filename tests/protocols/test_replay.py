@@ -1,16 +1,16 @@
-"""Context confusion: no message is taken in another round, phase, session, or by another receiver."""
+"""Context confusion beside the catalogue's A12: headers, fields nobody fills, and whether its sweeps see."""
 
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import pytest
 
 from protocols import RoundConfig, SessionOverError, WireError, messages, wire
+from protocols.audit.attacks import a12_replay as a12
 from protocols.audit.table import Lies, Table, vectors_for
-from protocols.audit.watch import Watch, watching
 from protocols.context import SERVER, ClientId
-from protocols.outputs import NeedInput, Output, Refused, Send
+from protocols.outputs import Output, Refused, Send
 from protocols.server_session import ServerSession
 from protocols.simulation import Federation
 
@@ -19,13 +19,47 @@ CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 OTHER = RoundConfig(clients=4, length=3, clip=2.0, corrupt=1)
 
 
-def sessions(seed: int, rounds: int, *configs: RoundConfig) -> tuple[Federation, Watch]:
-    with watching() as record:
-        federation = Federation(*(configs or (CONFIG,)), seed=seed)
-        for number in range(rounds):
-            vectors = vectors_for(CONFIG, range(4), salt=number)
-            federation.round(lambda client, _, v=vectors: v[client], model=b"m")
-    return federation, record
+def test_clients_are_played_every_message_at_every_moment() -> None:
+    """A session of two rounds has one cohort, and an opening, 4 deals, a survivor set, 4 tags a round."""
+    said = [1, 2, 6, 6, 7, 11, 12, 16, 16, 17, 21, 21]  # so far, before each message and at the end
+    foreign, due = 2 * 21, 9
+    as_they_were = 4 * (sum(foreign + so_far for so_far in said) - due)
+    # Under the header that is due: cohorts, then the deals and the tags of both rounds.
+    reheaded = 4 * (2 + 2 * (16 + 20))
+    assert a12.to_clients() == a12.Sweep(as_they_were + reheaded, 0)
+    assert a12.to_beginners() == a12.Sweep(2 * 21 * 4, 0)
+
+
+def test_the_server_is_played_every_message_before_every_message() -> None:
+    sweep = a12.to_the_server()
+    recorded, messages_of_a_session = 3 * 20, 4 + 2 * 16
+    assert sweep.tried > 4 * recorded * messages_of_a_session
+    assert sweep.taken == 0
+
+
+def test_teeth_a_client_that_reads_no_header_takes_old_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: a survivor set or an opening is taken whatever session and round it names."""
+    monkeypatch.setattr(wire, "check_context", lambda envelope, context: None)
+    assert a12.to_clients().taken > 0
+
+
+def test_teeth_a_server_that_reads_no_header_takes_old_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants: the header is not looked at, and then no signature over it either.
+
+    Without the first check a join under another header is a second one, and excludes its honest sender.
+    """
+    monkeypatch.setattr(wire, "check_context", lambda envelope, context: None)
+    excluded = a12.to_the_server().taken
+    assert excluded == 4
+    monkeypatch.setattr(wire, "check_signature", lambda envelope, context, identity: None)
+    assert a12.to_the_server().taken > excluded
+
+
+def test_teeth_a_record_that_names_no_round_opens_the_victim_s_vector() -> None:
+    vector = vectors_for(a12.CONFIG, range(5))[a12.VICTIM]
+    assert not np.array_equal(a12.old_record(), vector)
+    with a12.mutant():
+        assert np.array_equal(a12.old_record(), vector)
 
 
 def state_of(server: ServerSession) -> object:
@@ -43,42 +77,6 @@ def refuse_all(server: ServerSession, receive: Receive, foreign: list[bytes]) ->
             assert all(isinstance(output, Refused) for output in outputs), outputs
         assert state_of(server) == before
     return len(foreign)
-
-
-def test_no_recorded_client_message_is_taken_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before every message of round 2: all messages of the set-up, round 1, and two foreign sessions.
-
-    One foreign session has other keys, the other the very same identities and another session id.
-    """
-    _, other_keys = sessions(2, 1)
-    federation, record = sessions(1, 1)
-    replayed = [data for _, data in record.to_server]
-    assert len(replayed) == 4 * 5
-    original = ServerSession.__init__
-
-    def with_other_id(self: ServerSession, **arguments: object) -> None:
-        original(self, **{**arguments, "session": bytes(16)})
-
-    monkeypatch.setattr(ServerSession, "__init__", with_other_id)
-    _, same_keys = sessions(1, 2)
-    monkeypatch.undo()
-    foreign = (
-        replayed + [data for _, data in other_keys.to_server] + [data for _, data in same_keys.to_server]
-    )
-    genuine, count = federation.server.receive, 0
-
-    def receive(sender: ClientId, data: bytes, now: float) -> list[Output]:
-        nonlocal count
-        count += refuse_all(federation.server, genuine, foreign)
-        return genuine(sender, data, now)
-
-    monkeypatch.setattr(federation.server, "receive", receive)
-    vectors = vectors_for(CONFIG, range(4), salt=9)
-    result = federation.round(lambda client, _: vectors[client], model=b"m")
-    assert count == 16 * len(foreign)
-    assert result.exact
-    assert result.survivors == (0, 1, 2, 3)
-    refuse_all(federation.server, genuine, foreign)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +101,7 @@ def test_no_recorded_client_message_is_taken_elsewhere(monkeypatch: pytest.Monke
 def test_every_mutated_field_of_a_client_message_is_refused(
     monkeypatch: pytest.MonkeyPatch, field: str, value: object
 ) -> None:
-    federation, _ = sessions(1, 0)
+    federation = Federation(CONFIG, seed=1)
     genuine, tried = federation.server.receive, 0
 
     def receive(sender: ClientId, data: bytes, now: float) -> list[Output]:
@@ -120,67 +118,9 @@ def test_every_mutated_field_of_a_client_message_is_refused(
     assert tried >= 12
 
 
-SERVER_KINDS = ["open", "deal", "survivors", "tags"]
-
-
-def script(table: Table, vectors: dict) -> dict[str, dict[int, bytes]]:
-    """An honest round at a table; what it sent to each client, by kind."""
-    with watching() as record:
-        table.round(vectors)
-    return {kind: record.received(kind, table.rounds) for kind in SERVER_KINDS}
-
-
-def answer(client, data: bytes, vector) -> list[Output]:
-    """Deliver and, if asked, submit."""
-    queue, answers = deque(client.receive(data, 0.0)), []
-    while queue:
-        output = queue.popleft()
-        if isinstance(output, NeedInput):
-            queue.extend(client.submit(vector, 0.0))
-        else:
-            answers.append(output)
-    return answers
-
-
 def useful(outputs: list[Output]) -> list[Output]:
     """What a client gave away: anything it sent but an abort."""
     return [o for o in outputs if isinstance(o, Send) and wire.decode_envelope(o.data).kind != "client-abort"]
-
-
-@pytest.mark.parametrize("moment", range(4))
-@pytest.mark.parametrize("replayed", SERVER_KINDS)
-@pytest.mark.parametrize("source", ["round 1", "another session"])
-def test_no_server_message_is_taken_elsewhere(source: str, replayed: str, moment: int) -> None:
-    """A client in round 2, having answered `moment` messages, gets one that belongs elsewhere."""
-    table, elsewhere = Table(CONFIG), Table(CONFIG, session=1)
-    vectors = vectors_for(CONFIG, range(4))
-    for seated in (table, elsewhere):
-        seated.seat()
-    first = script(table, vectors)
-    foreign = script(elsewhere, vectors)
-    script(elsewhere, vectors)
-    victim = ClientId(0)
-
-    class StopError(Exception):
-        pass
-
-    # An honest round 2, stopped where the victim has answered `moment` messages.
-    original = table.say
-
-    def say(client: ClientId, context, message) -> list[Output]:
-        if wire.kind_of(message) == SERVER_KINDS[moment]:
-            raise StopError
-        return original(client, context, message)
-
-    table.say = say
-    with pytest.raises(StopError):
-        table.round(vectors)
-    client = table.clients[victim]
-    source_of = {"round 1": first, "another session": foreign}[source]
-    answers = useful(answer(client, source_of[replayed][victim], vectors[victim]))
-    # The last message of round 1 may get its own answer of then again, byte for byte; nothing else does.
-    assert all(output.data in table.seen for output in answers)
-    assert len(answers) == (source == "round 1" and replayed == "tags" and moment == 0)
 
 
 def test_a_round_of_another_session_is_not_opened() -> None:
@@ -194,17 +134,6 @@ def test_a_round_of_another_session_is_not_opened() -> None:
     error = table.clients[ClientId(0)]._session.error
     assert isinstance(error, WireError)
     assert error.code == "context-mismatch"
-
-
-def test_a_client_s_own_messages_mean_nothing_to_it() -> None:
-    for kind in ("join", "shares", "masked", "consistency", "unmask"):
-        with watching() as record:
-            federation = Federation(CONFIG, seed=1)
-            vectors = vectors_for(CONFIG, range(4))
-            federation.round(lambda client, _, v=vectors: v[client])
-        own = record.sent(kind, 0 if kind == "join" else 1)[0]
-        assert useful(federation.clients[ClientId(0)].receive(own, 0.0)) == []
-        assert federation.clients[ClientId(0)].over
 
 
 def test_a_server_message_names_the_server_and_bears_no_signature() -> None:
