@@ -4,8 +4,10 @@ For attacks that try many messages at one place: replays, reflections, downgrade
 goes to a copy of the client as it is then, so that one trial does not end the next.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from protocols import messages as m
 from protocols import wire
@@ -15,6 +17,23 @@ from protocols.outputs import Output, Send
 from secagg.ring import Words
 
 from .table import Lies, Table, View, body_of
+
+# Any server may say these; what they hold is no client's word, and so can be nobody's from elsewhere.
+SERVERS_OWN = ("invitation", "open", "survivors")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """So many messages out of place, of which so many were taken."""
+
+    tried: int
+    taken: int
+
+
+def tally(results: Iterable[bool]) -> Sweep:
+    """One trial a result: whether the message was taken."""
+    found = list(results)
+    return Sweep(len(found), sum(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,12 @@ def _round(table: Table, vectors: Mapping[ClientId, Words]) -> Iterator[Moment]:
 def _before(context: RoundContext, due: Mapping[ClientId, m.Body]) -> Moment:
     messages = {v: wire.encode_message(context, SERVER, message, None) for v, message in due.items()}
     return Moment(context, wire.kind_of(next(iter(due.values()))), messages)
+
+
+def with_header(data: bytes, context: RoundContext, **changes: object) -> bytes:
+    """A message with another header: what a server, or whoever writes on the network, can always make."""
+    header = {"session": context.session, "round": context.round, "config_hash": context.config_hash}
+    return msgspec.msgpack.encode(msgspec.structs.replace(wire.decode_envelope(data), **header, **changes))
 
 
 def moves(table: Table, client: ClientSession, data: bytes) -> bool:

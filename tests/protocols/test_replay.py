@@ -8,6 +8,7 @@ import pytest
 
 from protocols import RoundConfig, SessionOverError, WireError, messages, wire
 from protocols.audit.attacks import a12_replay as a12
+from protocols.audit.moments import Sweep
 from protocols.audit.table import Lies, Table, vectors_for
 from protocols.context import SERVER, ClientId
 from protocols.outputs import Output, Refused, Send
@@ -26,8 +27,8 @@ def test_clients_are_played_every_message_at_every_moment() -> None:
     as_they_were = 4 * (sum(foreign + so_far for so_far in said) - due)
     # Under the header that is due: cohorts, then the deals and the tags of both rounds.
     reheaded = 4 * (2 + 2 * (16 + 20))
-    assert a12.to_clients() == a12.Sweep(as_they_were + reheaded, 0)
-    assert a12.to_beginners() == a12.Sweep(2 * 21 * 4, 0)
+    assert a12.to_clients() == Sweep(as_they_were + reheaded, 0)
+    assert a12.to_beginners() == Sweep(2 * 21 * 4, 0)
 
 
 def test_the_server_is_played_every_message_before_every_message() -> None:

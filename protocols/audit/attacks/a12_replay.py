@@ -8,14 +8,13 @@ with its header rewritten. SPEC 2.2, 6.1, 7, 8.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import msgspec
 import numpy as np
 
 from protocols import client_session, simulation, wire
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.moments import Moment, moments, moves
+from protocols.audit.moments import SERVERS_OWN, Moment, Sweep, moments, moves, tally, with_header
 from protocols.audit.recovery import answered_shares, rebuild, unmask_one
 from protocols.audit.table import Lies, Table, View, kind_of, secret, vectors_for
 from protocols.audit.watch import watching
@@ -38,16 +37,6 @@ VICTIM = ClientId(0)
 SMALL = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 OTHER = RoundConfig(clients=4, length=3, clip=2.0, corrupt=1)
 ROUNDS = [vectors_for(SMALL, range(4), salt=number) for number in range(2)]
-# Any server may say these; what they hold is no client's word, and so can be nobody's from before.
-SERVERS_OWN = ("invitation", "open", "survivors")
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """So many messages out of place, of which so many were taken."""
-
-    tried: int
-    taken: int
 
 
 def run() -> Finding:
@@ -99,16 +88,17 @@ def to_clients() -> Sweep:
     under the same session id. Where a record, a tag or a key is due, they also come with the header that is
     expected.
     """
-    table, tried, taken = Table(SMALL), 0, 0
+    table, results = Table(SMALL), list[bool]()
     said = _said(Table(SMALL, session=1)) + _said(Table(OTHER))
     for moment in moments(table, ROUNDS):
         said += dict.fromkeys(moment.due.values())
-        for v in table.ids:
-            for data in dict.fromkeys((*said, *_reheaded(said, moment))):
-                if data != moment.due.get(v):
-                    tried += 1
-                    taken += moves(table, table.fork(v), data)
-    return Sweep(tried, taken)
+        results += [
+            moves(table, table.fork(v), data)
+            for v in table.ids
+            for data in dict.fromkeys((*said, *_reheaded(said, moment)))
+            if data != moment.due.get(v)
+        ]
+    return tally(results)
 
 
 def _said(table: Table) -> list[bytes]:
@@ -120,26 +110,19 @@ def _reheaded(said: Sequence[bytes], moment: Moment) -> list[bytes]:
     """Messages of the kind that is due, as if they were of this moment."""
     if moment.kind in SERVERS_OWN:
         return []
-    return [_with_header(data, moment.context) for data in said if kind_of(data) == moment.kind]
-
-
-def _with_header(data: bytes, context: RoundContext, **changes: object) -> bytes:
-    header = {"session": context.session, "round": context.round, "config_hash": context.config_hash}
-    return msgspec.msgpack.encode(msgspec.structs.replace(wire.decode_envelope(data), **header, **changes))
+    return [with_header(data, moment.context) for data in said if kind_of(data) == moment.kind]
 
 
 def to_beginners() -> Sweep:
     """A whole recorded session, to clients that begin anew: only its invitation is for everyone."""
-    table, taken = Table(SMALL), 0
-    invitation = table.invitation()
+    table, results = Table(SMALL), list[bool]()
     said = _said(table)
     for v in table.ids:
-        for data in said:
-            taken += moves(table, table.fresh(v, secret("beginner", v)), data)
+        results += [moves(table, table.fresh(v, secret("beginner", v)), data) for data in said]
         beginner = table.fresh(v, secret("beginner", v))
-        beginner.receive(invitation, table.now)
-        taken += sum(moves(table, beginner, data) for data in said)
-    return Sweep(2 * len(said) * len(table.ids), taken)
+        beginner.receive(table.invitation(), table.now)
+        results += [moves(table, beginner, data) for data in said]
+    return tally(results)
 
 
 def to_the_server() -> Sweep:
@@ -152,15 +135,13 @@ def to_the_server() -> Sweep:
     said = _from_clients(2, SMALL) + _from_clients(1, OTHER)
     with replaced((simulation, "ServerSession", _with_another_id)):
         said += _from_clients(1, SMALL)
-    genuine, sweeps = ServerSession.receive, list[Sweep]()
+    genuine, results = ServerSession.receive, list[bool]()
 
     def play(server: ServerSession, sender: ClientId, due: bytes, now: float, *, but: bytes = b"") -> None:
-        foreign, taken = dict.fromkeys(data for data in _variants(said, due) if data != but), 0
-        for data in foreign:
+        for data in dict.fromkeys(data for data in _variants(said, due) if data != but):
             before = _state_of(server)
             refused = all(isinstance(o, Refused) for o in genuine(server, sender, data, now))
-            taken += not refused or _state_of(server) != before
-        sweeps.append(Sweep(len(foreign), taken))
+            results.append(not refused or _state_of(server) != before)
 
     def receive(self: ServerSession, sender: ClientId, data: bytes, now: float) -> list[Output]:
         play(self, sender, data, now, but=data)
@@ -171,8 +152,7 @@ def to_the_server() -> Sweep:
         federation = Federation(SMALL, seed=1)
         whole = _both_rounds_are_whole(federation)
     play(federation.server, VICTIM, said[-1], 0.0)
-    taken = sum(sweep.taken for sweep in sweeps) + (not whole)
-    return Sweep(sum(sweep.tried for sweep in sweeps), taken)
+    return tally([*results, not whole])
 
 
 def _both_rounds_are_whole(federation: Federation) -> bool:
@@ -201,10 +181,10 @@ def _variants(said: Sequence[bytes], due: bytes) -> Iterator[bytes]:
     context = RoundContext(expected.session, expected.round, expected.config_hash)
     for data in said:
         yield data
-        yield _with_header(data, context)
-        yield _with_header(data, context, kind=expected.kind)
+        yield with_header(data, context)
+        yield with_header(data, context, kind=expected.kind)
         sender = (wire.decode_envelope(data).sender + 1) % SMALL.clients
-        yield _with_header(data, context, sender=sender)
+        yield with_header(data, context, sender=sender)
 
 
 def _state_of(server: ServerSession) -> object:
