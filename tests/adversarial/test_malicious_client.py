@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from protocols import ClientId, FaultyPeerError, RoundConfig, ThresholdError, client_session, messages, wire
+from protocols import ClientId, FaultyPeerError, RoundConfig, ThresholdError, messages, wire
 from protocols.audit.table import vectors_for
 from protocols.context import RoundContext
 from protocols.pairwise import client as machine
@@ -168,19 +168,3 @@ def test_a_share_that_does_not_match_its_commitment_is_refused_before_masking(mo
         assert isinstance(error, FaultyPeerError)
         assert (str(error.code), error.suspects) == ("share-commitment-mismatch", (BAD,))
     assert set(asked) <= {BAD}
-
-
-@pytest.mark.parametrize("u", [0, 1])
-def test_a_channel_key_of_low_order_is_not_seated(monkeypatch, u: int) -> None:
-    original = client_session.Join
-
-    def join(key: bytes) -> messages.Join:
-        first = not joined
-        joined.append(key)
-        return original(u.to_bytes(32, "little") if first else key)
-
-    joined: list[bytes] = []
-    monkeypatch.setattr(client_session, "Join", join)
-    federation = Federation(CONFIG, seed=1)
-    assert federation.server.cohort == (1, 2, 3, 4)
-    assert federation.round(lambda client, _: VECTORS[client]).survivors == (1, 2, 3, 4)
