@@ -69,17 +69,21 @@ def combine(indices: Sequence[int], shares: Sequence[bytes]) -> bytes:
 
     Args:
         indices: Distinct holders' indices in [1, 65,535].
-        shares: One per index, equal even lengths.
+        shares: One per index, equal even lengths, not empty.
 
     Raises:
-        ShareError: If there is no share, an index is repeated or out of range, or lengths differ.
+        ShareError: If there is no share, an index is repeated, out of range or no integer, or lengths are
+            unfit.
     """
     if not indices or len(indices) != len(shares):
         raise ShareError(f"{len(indices)} indices for {len(shares)} shares")
-    if len(set(indices)) != len(indices) or not all(1 <= index <= MAX_HOLDERS for index in indices):
-        raise ShareError("share indices must be distinct and in [1, 65535]")
-    if len({len(share) for share in shares}) != 1 or len(shares[0]) % WORD_BYTES:
-        raise ShareError("shares must be whole 16-bit words of one length")
+    # Whatever is no plain integer would be cut to one by the field's dtype, and meet another index there.
+    if len(set(indices)) != len(indices) or not all(
+        isinstance(index, int) and 1 <= index <= MAX_HOLDERS for index in indices
+    ):
+        raise ShareError("share indices must be distinct integers in [1, 65535]")
+    if len({len(share) for share in shares}) != 1 or not shares[0] or len(shares[0]) % WORD_BYTES:
+        raise ShareError("shares must be some whole 16-bit words, of one length")
     rows = np.frombuffer(b"".join(shares), "<u2").reshape(len(shares), -1)
     weights = _weights_at_zero(tuple(indices))
     total: Elements = np.bitwise_xor.reduce(multiply(weights[:, None], rows), axis=0)

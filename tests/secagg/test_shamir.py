@@ -113,6 +113,9 @@ def test_fewer_shares_than_the_threshold_give_something_else() -> None:
         ([1, 2], [b"abc", b"def"]),
         ([1, 2], [b"ab"]),
         ([1], [b"ab", b"cd"]),
+        ([1, 1.5], [b"ab", b"cd"]),
+        ([1, 2.0], [b"ab", b"cd"]),
+        ([1, 2], [b"", b""]),
     ],
 )
 def test_unfit_shares_are_refused(indices: list[int], shares: list[bytes]) -> None:
