@@ -163,7 +163,7 @@ def test_what_is_signed_in_the_set_up_s_context_is_of_no_round(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A client may sign its own message in round 0: whoever repeats it later would speak in every round."""
-    federation, _ = sessions(1, 0)
+    federation = Federation(CONFIG, seed=1)
     genuine, codes = federation.server.receive, []
 
     def receive(sender: ClientId, data: bytes, now: float) -> list[Output]:
@@ -171,9 +171,9 @@ def test_what_is_signed_in_the_set_up_s_context_is_of_no_round(
         if (sender, envelope.kind) == (2, kind):
             identity, base = federation.clients[sender]._identity, federation.server._base
             body = wire.decode_body(envelope, wire.KINDS[kind])
-            before = state_of(federation.server)
+            before = set(federation.server._state.waiting)
             outputs = genuine(sender, wire.encode_message(base, sender, body, identity), now)
-            assert state_of(federation.server) == before
+            assert federation.server._state.waiting == before
             codes.extend(str(output.error.code) for output in outputs if isinstance(output, Refused))
         return genuine(sender, data, now)
 
