@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fix cov vectors docs examples accuracy accuracy-1000 bench tune tune-1000 soak clean
+.PHONY: help install run test exhaustive check fix cov vectors docs examples accuracy accuracy-1000 bench soak tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,12 +31,15 @@ run: install  ## watch private, personalized federated learning on handwritten d
 test: install  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
+exhaustive: install  ## every dropout pattern and every partition of small cohorts (about five minutes)
+	$(BIN)/python -m pytest -q -n 2 -m exhaustive --durations=0
+
 check: install  ## format, lint, types, imports, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not exhaustive"
 
 fix: install  ## format and mend what the linter can mend
 	$(BIN)/ruff format .
