@@ -49,8 +49,8 @@ class Expected:
 def expected(pattern: Pattern, *, threshold: int, minimum: int) -> Expected:
     """The oracle: whoever is asked in a phase and is not silent yet speaks; m are needed, from U4 on t.
 
-    Nobody who fell silent is asked again. Whoever is silent at "keys" is so at "shares": this protocol asks for
-    nothing before.
+    Nobody who fell silent is asked again. Whoever is silent at "keys" is so at "shares": nothing is asked for
+    before.
     """
     asked, survivors = tuple(IDS), ()
     for phase, needed in zip(
