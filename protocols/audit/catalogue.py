@@ -23,6 +23,7 @@ from .attacks import (
     a22_poisoned_sum,
     a23_shape_mismatch,
     a25_weak_randomness,
+    a31_noise_share,
     a39_old_secrets,
 )
 from .leak import leaks
@@ -41,6 +42,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a22_poisoned_sum.ATTACK,
     a23_shape_mismatch.ATTACK,
     a25_weak_randomness.ATTACK,
+    a31_noise_share.ATTACK,
     a39_old_secrets.ATTACK,
 )
 
