@@ -24,6 +24,7 @@ from .attacks import (
     a23_shape_mismatch,
     a24_metadata_leak,
     a25_weak_randomness,
+    a27_foreign_code,
     a31_noise_share,
     a39_old_secrets,
 )
@@ -44,6 +45,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a23_shape_mismatch.ATTACK,
     a24_metadata_leak.ATTACK,
     a25_weak_randomness.ATTACK,
+    a27_foreign_code.ATTACK,
     a31_noise_share.ATTACK,
     a39_old_secrets.ATTACK,
 )

@@ -28,6 +28,8 @@ HEAVY = [
     "dp_accounting",
 ]
 NO_CODE_FROM_OUTSIDE = {"pickle", "marshal", "dill", "cloudpickle", "shelve", "yaml", "joblib"}
+# The attack that sends pickles makes them, and its mutant loads one. No product module imports it.
+MAKES_PICKLES = "protocols/audit/attacks/a27_foreign_code.py"
 NO_AMBIENT = {"random", "time.time", "time.monotonic", "time.perf_counter", "os.urandom", "numpy.random"}
 NO_AMBIENT |= {
     "datetime.datetime.now",
@@ -79,7 +81,9 @@ def offences(text: str, banned: set[str]) -> set[str]:
 def test_nothing_deserialises_code(package: str) -> None:
     for path in sources([package]):
         text = path.read_text()
-        assert offences(text, NO_CODE_FROM_OUTSIDE | {"torch.load", "builtins.eval"}) == set(), path
+        own = str(path.relative_to(ROOT)) == MAKES_PICKLES
+        allowed = {"pickle", "pickle.dumps", "pickle.loads"} if own else set()
+        assert offences(text, NO_CODE_FROM_OUTSIDE | {"torch.load", "builtins.eval"}) == allowed, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
