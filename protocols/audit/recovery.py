@@ -30,19 +30,18 @@ def context_of(table: Table, view: View, *, model: bytes = b"model") -> RoundCon
 def answered_shares(table: Table, view: View, dealer: ClientId) -> tuple[Shares, Shares]:
     """All shares of one dealer's two secrets that answers gave away: of b, of rho."""
     of_self, of_list = Shares(), Shares()
-    holders = table.graph().all_holders()
     for holder, answer in view.answers.items():
-        held = [v for v in holders[holder] if v in view.shares]
+        held = [v for v in table.holders(holder) if v in view.shares]
         if dealer in held:
             found = of_list if dealer in view.dropped[holder] else of_self
-            found[holders[dealer].index(holder) + 1] = answer.shares[held.index(dealer)]
+            found[table.holders(dealer).index(holder) + 1] = answer.shares[held.index(dealer)]
     return of_self, of_list
 
 
 def corrupt_shares(table: Table, corrupt: Iterable[ClientId], dealer: ClientId) -> tuple[Shares, Shares]:
     """What corrupt clients hold of a dealer: read while they await the survivor set."""
     of_self, of_list = Shares(), Shares()
-    holders = table.graph().holders(dealer)
+    holders = table.holders(dealer)
     for holder in corrupt:
         if holder in holders:
             held = table.corrupt(holder, AwaitSurvivors).held[dealer]
@@ -79,7 +78,7 @@ def open_sum(
     self_seeds: Mapping[ClientId, bytes],
     roots: Mapping[ClientId, bytes],
 ) -> Words:
-    """The sum over any set, once b of its members and rho of everybody else in U2 are known."""
+    """The sum over any set, once b of its members and rho of whoever else they masked with are known."""
     context, config = context_of(table, view), table.config
     sharing = _sharing(table, view, context)
     total, ring = config.ring.zeros(config.length), config.ring
@@ -88,8 +87,8 @@ def open_sum(
         np.add(total, view.masked[u], out=total)
         own = self_mask(SecretBytes(self_seeds[u]), u, context=context, sharing=sharing, config=config)
         masks.append(Mask(own.key, -1))
-    for v in set(view.shares) - set(survivors):
-        masks += _pair_masks(table, view, context, v, roots[v], survivors)
+    for v, root in roots.items():
+        masks += _pair_masks(table, view, context, v, root, survivors)
     apply_masks(total, masks, ring=ring)
     return ring.reduce(total)
 
@@ -110,7 +109,7 @@ def _pair_masks(
     key = list_sealing_key(SecretBytes(root), context, dealer)
     seeds = open_sealed(key, view.shares[dealer].seed_list, context=b"")
     mask = pair_mask(context, dealer, sharing=_sharing(table, view, context), config=table.config)
-    neighbours = [v for v in table.graph().holders(dealer) if v != dealer]
+    neighbours = [v for v in table.holders(dealer) if v != dealer]
     return [
         mask(v, SecretBytes(seeds[32 * place : 32 * place + 32]))
         for place, v in enumerate(neighbours)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from protocols import messages as m
 from protocols import wire
 from protocols.client_session import ClientSession
-from protocols.cohort import Cohort, Seat, make_cohort
+from protocols.cohort import Cohort, Ids, Seat, make_cohort
 from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.enrolment import enrol
@@ -115,6 +115,7 @@ class Table:
         forged: Clients the server invented: they sign with keys that are not those enrolled.
         policy: The clients' own, its keys aside; the config's numbers unless given.
         entropy: Every client's, where all draw the same; each its own unless given.
+        enrolled: How many may join; as many as the config seats unless given.
         expires: When the enrolment list does.
 
     Attributes:
@@ -129,10 +130,12 @@ class Table:
         forged: Sequence[int] = (),
         policy: ClientPolicy | None = None,
         entropy: SecretBytes | None = None,
+        enrolled: int | None = None,
         expires: int = 1 << 40,
     ) -> None:
         self.now = 0.0
-        self.config, self.ids = config, [ClientId(i) for i in range(config.clients)]
+        self.config, self._session, self._entropy = config, session, entropy
+        self.ids = [ClientId(i) for i in range(config.clients if enrolled is None else enrolled)]
         authority, operator = signing_key("authority"), signing_key("operator")
         self.identities = {v: signing_key("identity", v) for v in self.ids}
         self.enrolment = enrol(
@@ -152,12 +155,12 @@ class Table:
             0,
             self.task.session_hash(self.enrolment.to_bytes()),
         )
-        self.clients = {
-            v: self.fresh(v, secret("entropy", session, v) if entropy is None else entropy) for v in self.ids
-        }
+        self.clients = {v: self.open_client(v) for v in self.ids}
         self.seen: list[bytes] = []  # every byte string that reached the server
         self.rounds = 0
-        self._graph: Cohort | None = None
+        self._told: dict[ClientId, m.Cohort] = {}
+        self._graphs: dict[m.Cohort, Cohort] = {}
+        self._holders: dict[ClientId, Ids] = {}
         self.joins: dict[ClientId, wire.Envelope] = {}
         for v in self.ids:
             data = self.data(self.keep(self.clients[v].receive(self.invitation(), self.now)))
@@ -170,6 +173,16 @@ class Table:
         message = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
         return wire.encode_message(self.base, SERVER, message, None)
 
+    def open_client(self, client: ClientId, entropy: SecretBytes | None = None) -> ClientSession:
+        """A session of that client which knows nothing yet."""
+        entropy = self._entropy if entropy is None else entropy
+        return ClientSession(
+            me=client,
+            identity=self.identities[client],
+            policy=self.policy,
+            entropy=secret("entropy", self._session, client) if entropy is None else entropy,
+        )
+
     def cohort(self) -> m.Cohort:
         """The honest cohort message."""
         return m.Cohort(
@@ -178,16 +191,14 @@ class Table:
 
     def seat(self, change: Callable[[ClientId, m.Cohort], m.Cohort] = keep) -> dict[ClientId, list[Output]]:
         """Send the cohort to everyone."""
-        return {v: self.say(v, self.base, change(v, self.cohort())) for v in self.ids}
+        honest = self.cohort()
+        self._told = {v: change(v, honest) for v in self.ids}
+        return {v: self.say(v, self.base, told) for v, told in self._told.items()}
 
     def say(self, client: ClientId, context: RoundContext, message: m.Body) -> list[Output]:
         """One server message to one client."""
         data = wire.encode_message(context, SERVER, message, None)
         return self.keep(self.clients[client].receive(data, self.now))
-
-    def fresh(self, client: ClientId, entropy: SecretBytes) -> ClientSession:
-        """A session of that client which knows nothing yet."""
-        return ClientSession(me=client, identity=self.identities[client], policy=self.policy, entropy=entropy)
 
     def fork(self, client: ClientId) -> ClientSession:
         """A client as it is now, a second time: to try at one moment many messages that each end a session.
@@ -244,8 +255,8 @@ class Table:
         """From the survivor sets to the answers."""
         view.dropped = {v: lies.dropped(v) for v in view.masked}
         self.ask(view, view.consistency, {v: m.Survivors(d) for v, d in view.dropped.items()}, m.Consistency)
-        witnesses = self.graph().witnesses
-        tags = {v: lies.tags(v, self.tags(view, v, lies)) for v in view.consistency if v in witnesses}
+        witnesses = [v for v in view.consistency if v in self.graph_of(v).witnesses]
+        tags = {v: lies.tags(v, self.tags(view, v, lies)) for v in witnesses}
         if self.config.degree is None:
             self.ask(view, view.answers, tags, m.Answer)
             return
@@ -272,34 +283,59 @@ class Table:
 
     def graph(self) -> Cohort:
         """The cohort as everyone who was told the truth has it."""
-        if self._graph is None:
-            seats = {
-                v: Seat(self.identities[v].public, body_of_join(e).channel_key) for v, e in self.joins.items()
-            }
-            self._graph = make_cohort(self.base, seats, self.config)
-        return self._graph
+        return self._graph(self.cohort())
+
+    def graph_of(self, client: ClientId) -> Cohort:
+        """The cohort as this client was told it."""
+        return self._graph(self._told[client])
+
+    def holders(self, client: ClientId) -> Ids:
+        """Who holds a client's shares in the cohort that it was told of."""
+        if client not in self._holders:
+            self._holders[client] = self.graph_of(client).holders(client)
+        return self._holders[client]
+
+    def _graph(self, told: m.Cohort) -> Cohort:
+        if told not in self._graphs:
+            keys = {ClientId(member.id): member.channel_key for member in told.members}
+            seats = {v: Seat(self.identities[v].public, key) for v, key in keys.items()}
+            self._graphs[told] = make_cohort(self.base, seats, self.config)
+        return self._graphs[told]
+
+    def sharing(self, view: View, client: ClientId) -> list[ClientId]:
+        """U2 as a client has it: who dealt, of the cohort that it was told of."""
+        return [v for v in self.graph_of(client).seats if v in view.shares]
 
     def deal(self, view: View, receiver: ClientId) -> m.Deal:
-        """The honest deal: what the others sent to the receiver."""
-        holders = self.graph().all_holders()
-        dealers = [v for v in holders[receiver] if v in view.shares and v != receiver]
-        slots = [holders[v].index(receiver) for v in dealers]
-        return m.Deal(
-            tuple(v for v in self.ids if v not in view.shares),
-            tuple(view.shares[v].records[s - (v < receiver)] for v, s in zip(dealers, slots, strict=True)),
-            tuple(view.shares[v].self_commitments[s] for v, s in zip(dealers, slots, strict=True)),
-            tuple(view.shares[v].list_commitments[s] for v, s in zip(dealers, slots, strict=True)),
-        )
+        """The honest deal: what the others sent to the receiver.
+
+        Whoever was told of no such receiver has nothing for it; what stands there then opens nothing.
+        """
+        missing = tuple(v for v in self.graph_of(receiver).seats if v not in view.shares)
+        records, of_self, of_list = [], [], []
+        for v in self.holders(receiver):
+            if v == receiver or v in missing:
+                continue
+            theirs, dealt = self.holders(v), view.shares[v]
+            slot = theirs.index(receiver) if receiver in theirs else 0
+            records.append(dealt.records[slot - (v < receiver)] if receiver in theirs else bytes(80))
+            of_self.append(dealt.self_commitments[slot])
+            of_list.append(dealt.list_commitments[slot])
+        return m.Deal(missing, tuple(records), tuple(of_self), tuple(of_list))
 
     def told(self, view: View, sender: ClientId) -> list[ClientId]:
         """For whom a client's tags are, in order: the witnesses in its own U3 but itself."""
-        u3 = [v for v in view.shares if v not in view.dropped[sender]]
-        return [v for v in self.graph().witnesses if v in u3 and v != sender]
+        u3 = self.survivors(view, sender)
+        return [v for v in self.graph_of(sender).witnesses if v in u3 and v != sender]
+
+    def survivors(self, view: View, client: ClientId) -> list[ClientId]:
+        """U3 as a client has it."""
+        return [v for v in self.sharing(view, client) if v not in view.dropped.get(client, ())]
 
     def tags(self, view: View, receiver: ClientId, lies: Lies) -> m.Tags:
         """Tags of everyone in the receiver's U3 that tagged it, whatever set they tagged it under."""
         found = {}
-        u3 = [v for v in view.shares if v not in view.dropped[receiver]]
+        u3 = self.survivors(view, receiver)
         for v in u3:
             if v == receiver:
                 continue
@@ -316,10 +352,10 @@ class Table:
     def certified(self, view: View, receiver: ClientId) -> m.Certified:
         """Certificates of every witness in the receiver's U3, whatever view they certified."""
         found = {}
-        u3 = [v for v in view.shares if v not in view.dropped[receiver]]
-        witnesses = [v for v in self.graph().witnesses if v in u3]
+        u3 = self.survivors(view, receiver)
+        witnesses = [v for v in self.graph_of(receiver).witnesses if v in u3]
         for v in witnesses:
-            theirs = [w for w in view.shares if w not in view.dropped.get(v, ()) and w != v]
+            theirs = [w for w in self.survivors(view, v) if w != v]
             if v in view.certificates and receiver in theirs:
                 at = 16 * theirs.index(receiver)
                 found[v] = view.certificates[v].tags[at : at + 16]

@@ -118,8 +118,8 @@ def to_beginners() -> Sweep:
     table, results = Table(SMALL), list[bool]()
     said = _said(table)
     for v in table.ids:
-        results += [moves(table, table.fresh(v, secret("beginner", v)), data) for data in said]
-        beginner = table.fresh(v, secret("beginner", v))
+        results += [moves(table, table.open_client(v, secret("beginner", v)), data) for data in said]
+        beginner = table.open_client(v, secret("beginner", v))
         beginner.receive(table.invitation(), table.now)
         results += [moves(table, beginner, data) for data in said]
     return tally(results)
