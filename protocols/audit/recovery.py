@@ -58,6 +58,14 @@ def rebuild(shares: Shares, threshold: int) -> bytes | None:
     return combine(chosen, [shares[index] for index in chosen])
 
 
+def opened_secrets(
+    table: Table, view: View, dealers: Iterable[ClientId], *, dropped: bool
+) -> dict[ClientId, bytes]:
+    """The secrets of these dealers that enough answers open: rho of those said to have dropped, else b."""
+    found = {v: rebuild(answered_shares(table, view, v)[dropped], table.config.threshold) for v in dealers}
+    return {v: secret for v, secret in found.items() if secret is not None}
+
+
 def unmask_one(
     table: Table, view: View, victim: ClientId, self_seed: bytes, root: bytes, *, model: bytes = b"model"
 ) -> Words:
@@ -71,6 +79,15 @@ def unmask_one(
     return table.config.ring.reduce(vector)
 
 
+def unmask_if_open(table: Table, view: View, victim: ClientId, of_self: Shares, of_list: Shares) -> Words:
+    """x_u if these shares open both secrets of one client; else y_u, which is all there is."""
+    self_seed = rebuild(of_self, table.config.threshold)
+    root = rebuild(of_list, table.config.threshold)
+    if self_seed is None or root is None:
+        return view.masked[victim]
+    return unmask_one(table, view, victim, self_seed, root)
+
+
 def open_sum(
     table: Table,
     view: View,
@@ -81,7 +98,7 @@ def open_sum(
     """The sum over any set, once b of its members and rho of whoever else they masked with are known."""
     context, config = context_of(table, view), table.config
     sharing = _sharing(table, view, context)
-    total, ring = config.ring.zeros(config.length), config.ring
+    total, ring = config.ring.zeros(config.words), config.ring
     masks = []
     for u in survivors:
         np.add(total, view.masked[u], out=total)
@@ -91,6 +108,14 @@ def open_sum(
         masks += _pair_masks(table, view, context, v, root, survivors)
     apply_masks(total, masks, ring=ring)
     return ring.reduce(total)
+
+
+def plain_sum(table: Table, vectors: Mapping[ClientId, Words], clients: Iterable[ClientId]) -> Words:
+    """What the sum of some vectors is, in ring words: to hold an opened one against."""
+    total = table.config.ring.zeros(table.config.words)
+    for u in clients:
+        np.add(total, vectors[u], out=total)
+    return table.config.ring.reduce(total)
 
 
 def _sharing(table: Table, view: View, context: RoundContext) -> bytes:

@@ -161,17 +161,13 @@ class Table:
         self._told: dict[ClientId, m.Cohort] = {}
         self._graphs: dict[m.Cohort, Cohort] = {}
         self._holders: dict[ClientId, Ids] = {}
+        configs = (config.to_bytes(),)
+        self.invitation = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
         self.joins: dict[ClientId, wire.Envelope] = {}
         for v in self.ids:
-            data = self.data(self.keep(self.clients[v].receive(self.invitation(), self.now)))
+            data = self.data(self.say(v, self.base, self.invitation))
             if data is not None:
                 self.joins[v] = wire.decode_envelope(data)
-
-    def invitation(self) -> bytes:
-        """The honest invitation."""
-        configs = (self.config.to_bytes(),)
-        message = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
-        return wire.encode_message(self.base, SERVER, message, None)
 
     def open_client(self, client: ClientId, entropy: SecretBytes | None = None) -> ClientSession:
         """A session of that client which knows nothing yet."""

@@ -1,7 +1,7 @@
 """Everything that crosses between honest parties and the rest, in order, and what is sent after a fault."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from protocols import wire
@@ -32,7 +32,7 @@ class Watch:
     to_clients: list[tuple[ClientId, bytes]] = field(default_factory=list)
     errors: list[tuple[ClientId | str, ProtocolError]] = field(default_factory=list)
     after_fault: list[bytes] = field(default_factory=list)
-    _ended: dict[ClientSession, list[bytes]] = field(default_factory=dict)
+    _ended: dict[ClientSession, bytes | None] = field(default_factory=dict)  # the session it was in
     _out: dict[ServerSession, set[ClientId]] = field(default_factory=dict)
 
     def sent(self, kind: str, round_number: int) -> dict[ClientId, bytes]:
@@ -45,15 +45,17 @@ class Watch:
 
     def on_client(self, client: ClientSession, outputs: Iterable[Output]) -> None:
         """Note what a client said."""
-        faulty = client in self._ended
+        faulty, session = client in self._ended, None
         for output in outputs:
             if isinstance(output, Send):
                 self.from_clients.append((client._me, output.data))
-                if faulty and wire.decode_envelope(output.data).kind != "client-abort":
+                envelope = wire.decode_envelope(output.data)
+                session = envelope.session
+                if faulty and envelope.kind != "client-abort":
                     self.after_fault.append(output.data)
             elif isinstance(output, Aborted) and not faulty:
                 self.errors.append((client._me, output.error))
-                self._ended[client] = []
+                self._ended[client] = session
 
     def on_server(self, server: ServerSession, outputs: Iterable[Output]) -> None:
         """Note what a server said; whoever it excluded is sent nothing more."""
@@ -67,13 +69,16 @@ class Watch:
                 self.after_fault.append(output.data)
 
     def prod(self) -> None:
-        """Send every client that left all server messages once more: none may be answered."""
-        said = len(self.to_clients)
-        told = dict.fromkeys(data for _, data in self.to_clients)
-        for client in self._ended:
-            for data in told:
+        """Send every client that left all messages of its session once more: none may be answered."""
+        told = list(self.to_clients)
+        by_session: dict[bytes | None, list[bytes]] = {None: list(dict.fromkeys(data for _, data in told))}
+        for data in by_session[None]:
+            with suppress(ProtocolError):  # no message at all, and of no session
+                by_session.setdefault(wire.decode_envelope(data).session, []).append(data)
+        for client, session in self._ended.items():
+            for data in by_session.get(session, ()):
                 self.on_client(client, client.receive(data, 0.0))
-        del self.to_clients[said:]  # nothing of it is new
+        self.to_clients[:] = told
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from protocols import wire
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.recovery import answered_shares, rebuild, unmask_one
+from protocols.audit.recovery import answered_shares, unmask_if_open
 from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.client_session import ClientSession
 from protocols.config import RoundConfig
@@ -48,10 +48,7 @@ def _both(table: Table, view: View, second: View) -> np.ndarray:
     """The victim's vector, from shares of b of the first answers and of rho of the second."""
     of_self, _ = answered_shares(table, view, VICTIM)
     _, of_list = answered_shares(table, second, VICTIM)
-    seeds = rebuild(of_self, CONFIG.threshold), rebuild(of_list, CONFIG.threshold)
-    if seeds[0] is None or seeds[1] is None:
-        return view.masked[VICTIM]
-    return unmask_one(table, view, VICTIM, seeds[0], seeds[1])
+    return unmask_if_open(table, view, VICTIM, of_self, of_list)
 
 
 def _answers(dropped: tuple[ClientId, ...]) -> bool:

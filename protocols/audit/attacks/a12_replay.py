@@ -19,7 +19,7 @@ from protocols.audit.recovery import answered_shares, rebuild, unmask_one
 from protocols.audit.table import Lies, Table, View, kind_of, secret, vectors_for
 from protocols.audit.watch import watching
 from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext
+from protocols.context import SERVER, ClientId, RoundContext
 from protocols.errors import Code, ProtocolError, SessionOverError
 from protocols.membership import Seated, ratchet
 from protocols.messages import Deal
@@ -120,7 +120,7 @@ def to_beginners() -> Sweep:
     for v in table.ids:
         results += [moves(table, table.open_client(v, secret("beginner", v)), data) for data in said]
         beginner = table.open_client(v, secret("beginner", v))
-        beginner.receive(table.invitation(), table.now)
+        beginner.receive(wire.encode_message(table.base, SERVER, table.invitation, None), table.now)
         results += [moves(table, beginner, data) for data in said]
     return tally(results)
 
