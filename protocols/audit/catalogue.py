@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 from .attack import Attack, Finding
 from .attacks import (
     a01_both_lists,
+    a02_split_view,
+    a03_weak_threshold,
     a11_differencing,
     a12_replay,
     a13_confusion,
@@ -26,6 +28,7 @@ from .attacks import (
     a25_weak_randomness,
     a27_foreign_code,
     a31_noise_share,
+    a38_tag_reflection,
     a39_old_secrets,
 )
 from .leak import leaks
@@ -33,6 +36,8 @@ from .watch import Watch, watching
 
 CATALOGUE: Final[tuple[Attack, ...]] = (
     a01_both_lists.ATTACK,
+    a02_split_view.ATTACK,
+    a03_weak_threshold.ATTACK,
     a11_differencing.ATTACK,
     a12_replay.ATTACK,
     a13_confusion.ATTACK,
@@ -47,6 +52,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a25_weak_randomness.ATTACK,
     a27_foreign_code.ATTACK,
     a31_noise_share.ATTACK,
+    a38_tag_reflection.ATTACK,
     a39_old_secrets.ATTACK,
 )
 
