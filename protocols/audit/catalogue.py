@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from .attack import Attack, Finding
 from .attacks import (
     a01_both_lists,
@@ -117,7 +119,7 @@ def run(attack: Attack) -> Outcome:
     product, mutant = _child(attack, "product"), _child(attack, "mutant")
     seconds = round(time.perf_counter() - begin, 2)
     faults = list(_faults(attack, product))
-    fell = mutant.get("reached") is True
+    fell = mutant.get("reached") is True and mutant["exact"]
     if not fell:
         faults.append(f"mutant: {mutant.get('crash', 'the attack failed')}")
     expected = str(attack.error) if attack.error is not None else None
@@ -178,6 +180,8 @@ def perform(attack: Attack, build: Build) -> dict[str, Any]:
 def _told(watch: Watch, finding: Finding) -> dict[str, Any]:
     return {
         "reached": finding.reached,
+        # On a mutant what was computed must be the secret, to the word.
+        "exact": all(np.array_equal(words, finding.secrets[at]) for at, words in finding.guesses.items()),
         "errors": sorted({*(str(error.code) for _, error in watch.errors), *finding.errors}),
         "after_fault": len(watch.after_fault),
         "leaks": [str(leak) for leak in leaks(watch, finding)],
