@@ -21,8 +21,3 @@ def looks_uniform(words: Words, bits: int) -> bool:
     spread = abs(values.mean() - 0.5) * np.sqrt(12 * len(values))
     near_zero = np.mean(np.minimum(values, 1 - values) < 1 / 64)
     return bool(spread < 5 and near_zero < 1 / 32 + 5 * np.sqrt(1 / 32 / len(values)))
-
-
-def equal_words(a: Words, b: Words) -> float:
-    """Fraction of equal words."""
-    return float(np.mean(a == b))
