@@ -13,6 +13,7 @@ from protocols.policy import ClientPolicy
 from protocols.store import StateStore
 from secagg.keys import SigningKey
 from secagg.ring import Words
+from secagg.secret import SecretBytes
 
 from .table import Table
 
@@ -104,9 +105,9 @@ class MachineTable(Table):
         self.machines: dict[ClientId, Machine] = {}
         super().__init__(config, session=session)
 
-    def open_client(self, client: ClientId) -> ClientSession:
+    def open_client(self, client: ClientId, entropy: SecretBytes | None = None) -> ClientSession:
         """A client's session, on a machine where it is one of those."""
-        opened = super().open_client(client)
+        opened = super().open_client(client, entropy)
         if self._chosen is not None and client not in self._chosen:
             return opened
         identity, policy = self.identities[client], self.policy

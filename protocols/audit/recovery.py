@@ -144,6 +144,5 @@ def _pair_masks(
 
 def confirm(table: Table, sender: ClientId, receiver: ClientId, label: Label) -> bytes:
     """A corrupt client's tag or certificate for whatever view its receiver was given by the server."""
-    state = table.corrupt(sender, Bound)
-    view = table.corrupt(receiver, Bound).view  # only its sets are in it, which the server chose
-    return tagger(label, state.context, view)(state.place.tag_keys[receiver].sending)
+    told = table.corrupt(receiver, Bound)  # its context and its sets, which the server chose
+    return tagger(label, told.context, told.view)(table.seat_of(sender).tag_keys[receiver].sending)

@@ -17,6 +17,7 @@ from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.enrolment import enrol
 from protocols.errors import ProtocolError
+from protocols.membership import Seated
 from protocols.outputs import Aborted, NeedInput, Output, Send
 from protocols.policy import ClientPolicy
 from protocols.task import sign_task
@@ -357,6 +358,17 @@ class Table:
                 found[v] = view.certificates[v].tags[at : at + 16]
         absent = tuple(v for v in witnesses if v not in found and v != receiver)
         return m.Certified(absent, b"".join(found.values()))
+
+    def seat_of(self, client: ClientId) -> Seated:
+        """What a client that the attack declares corrupt keeps between rounds.
+
+        Raises:
+            TypeError: If it is not seated.
+        """
+        found = self.clients[client]._session
+        if not isinstance(found, Seated):
+            raise TypeError(f"client {client} is not seated")
+        return found
 
     def corrupt(self, client: ClientId, state: type[State]) -> State:
         """What a client that the attack declares corrupt knows at that moment.

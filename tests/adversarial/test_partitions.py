@@ -16,6 +16,8 @@ import pytest
 
 from protocols import ClientId, RoundConfig, config, policy
 from protocols import messages as m
+from protocols.audit.recovery import answered_shares, confirm, corrupt_shares, rebuild, unmask_one
+from protocols.audit.table import Lies, Table, View, secret, vectors_for
 from protocols.cohort import Seat, make_cohort
 from protocols.context import RoundContext
 from protocols.errors import FaultyServerError, FaultyServerOrPeerError
@@ -24,8 +26,6 @@ from protocols.pairwise.place import Place
 from protocols.pairwise.schedule import tag_keys
 from secagg.kdf import Label
 from secagg.ring import Words
-from tests.adversarial.attacks import answered_shares, confirm, corrupt_shares, rebuild, unmask_one
-from tests.protocols.harness import Lies, Table, View, secret, vectors_for
 
 VICTIM = ClientId(0)
 ALIVE, DROPPED = "alive", "dropped"

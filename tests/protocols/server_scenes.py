@@ -5,13 +5,13 @@ from functools import cache
 
 from protocols import RoundConfig, enrol, sign_task, wire
 from protocols import messages as m
+from protocols.audit.table import secret, signing_key, vectors_for
 from protocols.client_session import ClientSession
 from protocols.context import ClientId, RoundContext
 from protocols.outputs import Aborted, Excluded, Finished, NeedInput, Output, Persist, Send
 from protocols.policy import ClientPolicy
 from protocols.server_session import ServerSession
 from secagg.keys import SigningKey
-from tests.protocols.harness import secret, signing_key, vectors_for
 
 COMPLETE = RoundConfig(clients=7, length=3, clip=1.0, corrupt=1)
 SPARSE = RoundConfig(clients=8, corrupt=1, degree=6, minimum_survivors=5, length=3, clip=1.0, value_bits=8)

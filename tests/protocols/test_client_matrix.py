@@ -14,12 +14,13 @@ import pytest
 
 from protocols import RoundConfig, SessionOverError, enrol, wire
 from protocols import messages as m
+from protocols.audit.table import Table, kind_of, secret, signing_key, vectors_for
+from protocols.audit.watch import Watch, watching
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.membership import Over, Session
 from protocols.outputs import Aborted, NeedInput, Output, Send
 from protocols.pairwise.client import ClientState
-from tests.protocols.harness import Recording, Table, kind_of, recording, secret, signing_key, vectors_for
 
 COMPLETE = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
 SPARSE = RoundConfig(clients=8, corrupt=1, degree=6, minimum_survivors=5, length=3, clip=1.0, value_bits=8)
@@ -108,7 +109,7 @@ class Script:
 
     table: Table
     me: ClientId
-    record: Recording
+    record: Watch
 
     @property
     def vectors(self) -> dict:
@@ -142,7 +143,7 @@ class Script:
 @cache
 def script(place: str, session: int = 0) -> Script:
     """An honest session of three rounds, seen from one place."""
-    with recording() as record:
+    with watching() as record:
         table = Table(COMPLETE if place == "complete" else SPARSE, session=session)
         table.seat()
         for _ in range(3):

@@ -12,8 +12,8 @@ from itertools import combinations_with_replacement, product
 import pytest
 
 from protocols import RoundConfig, ThresholdError
+from protocols.audit.table import exact_sum, vectors_for
 from protocols.simulation import Federation, Phase
-from tests.protocols.harness import exact_sum, vectors_for
 
 IDS = range(5)
 # "certificates" is a phase of sparse graphs alone. None stays to the end.

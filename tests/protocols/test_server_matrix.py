@@ -14,12 +14,12 @@ import pytest
 
 from protocols import messages as m
 from protocols import wire
+from protocols.audit.table import kind_of
 from protocols.context import ClientId, RoundContext
 from protocols.errors import ProtocolError
 from protocols.outputs import Aborted, Excluded, Refused
 from protocols.pairwise import server as machine
 from protocols.server_session import ServerSession
-from tests.protocols.harness import kind_of
 from tests.protocols.server_scenes import ORDER, Scene, key_of, scene_at, sender_of, signed
 
 CLIENT_KINDS = ("join", "shares", "masked", "consistency", "certificates", "unmask", "client-abort")
