@@ -1,26 +1,23 @@
 """A server that lies about who survived: what the attacks A2, A4, A5 and A38 leave to be said.
 
-The attacks themselves run in `tests/audit/test_attacks.py`, on product and mutants. SPEC 7 and 9.
+The attacks themselves run in `tests/audit/test_attacks.py`, on product and mutants; every partition of clients
+into views is in `test_partitions.py`. SPEC 7 and 9.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from protocols import ClientId, FaultyServerOrPeerError, RoundConfig, client_session, config, messages, policy
+from protocols import ClientId, RoundConfig, client_session, messages
 from protocols.audit.attack import replaced
 from protocols.audit.attacks import a05_two_time_mask, a38_tag_reflection
 from protocols.audit.table import Lies, Table, vectors_for
 from protocols.audit.views import small_sum
 from protocols.messages import Answer, Survivors, Tags
 from protocols.pairwise import agreement
-from protocols.pairwise.client import AwaitConsistency, AwaitSurvivors
-from protocols.pairwise.schedule import TAG_BYTES, tagger
-from secagg.kdf import Label
+from protocols.pairwise.client import AwaitSurvivors
+from protocols.pairwise.schedule import TAG_BYTES
 
 SIX = RoundConfig(clients=6, length=64, clip=1.0, value_bits=12, corrupt=1)  # t = m = 4
 VICTIM = ClientId(0)
@@ -34,93 +31,6 @@ def seated(config_: RoundConfig) -> Table:
 
 def ids(*numbers: int) -> tuple[ClientId, ...]:
     return tuple(ClientId(v) for v in numbers)
-
-
-# Split view: all ways to tell up to eight clients that the victim is alive, dropped, or nothing.
-
-
-class Undecided:
-    """Clients that await the survivors of one round, told them in any way without a round for each.
-
-    Args:
-        config_: At most one may drop. The last clients are corrupt.
-    """
-
-    def __init__(self, config_: RoundConfig) -> None:
-        self.table, n = seated(config_), config_.clients
-        self.table.collect(self.table.open(Lies()), vectors_for(config_, range(n)), Lies())
-        self.corrupt = ids(*range(n - config_.corrupt, n))
-        self.honest = ids(*range(1, n - config_.corrupt))
-        self.states = {
-            (v, side): self.table.corrupt(v, AwaitSurvivors).accept(Survivors(dropped))
-            for v in (VICTIM, *self.honest)
-            for side, dropped in (("alive", ()), ("dropped", (VICTIM,)))
-            if (v, side) != (VICTIM, "dropped")
-        }
-
-    def answers(self, told: Mapping[ClientId, str], *, tagging: bool) -> Iterator[tuple[ClientId, Answer]]:
-        """Who answers what, with tags or, on a build without them, at once."""
-        for v, side in told.items():
-            state = self.states[v, side][0]
-            if not tagging:
-                yield v, state._answer()[1]
-                continue
-            with suppress(FaultyServerOrPeerError):
-                yield v, state.accept(self.tags(v, state, told))[1]
-
-    def tags(self, receiver: ClientId, state: AwaitConsistency, told: Mapping[ClientId, str]) -> Tags:
-        """The others' own tags, those of corrupt clients over whatever the receiver was told."""
-        confirmed = tagger(Label.CONSISTENCY, state.context, state.view)
-        found, absent = [], []
-        for v in state.survivors:
-            if v in self.corrupt:
-                keys = self.table.corrupt(v, AwaitSurvivors).place.tag_keys
-                found.append(confirmed(keys[receiver].sending))
-            elif v in told and v != receiver and receiver in self.states[v, told[v]][0].survivors:
-                bound, sent = self.states[v, told[v]]
-                at = TAG_BYTES * [w for w in bound.survivors if w != v].index(receiver)
-                found.append(sent.tags[at : at + TAG_BYTES])
-            elif v != receiver:
-                absent.append(v)
-        return Tags(tuple(absent), b"".join(found))
-
-    def exposing(self, *, tagging: bool) -> list[dict[ClientId, str]]:
-        """The ways in which both of the victim's secrets open, with what corrupt clients hold of them."""
-        t, found = self.table.config.threshold, []
-        for way in product(("alive", "dropped", "nothing"), repeat=len(self.honest)):
-            sides = {VICTIM: "alive", **dict(zip(self.honest, way, strict=True))}
-            told = {v: side for v, side in sides.items() if side != "nothing"}
-            counts = dict.fromkeys(("alive", "dropped"), len(self.corrupt))
-            for v, answer in self.answers(told, tagging=tagging):
-                held = self.table.corrupt(v, AwaitSurvivors).held[VICTIM]
-                of_self, of_list = held.of_self_mask.reveal(), held.of_list_key.reveal()
-                assert answer.shares[0] == {"alive": of_self, "dropped": of_list}[told[v]]
-                counts[told[v]] += 1
-            if min(counts.values()) >= t:
-                found.append(told)
-        return found
-
-
-SIZES = [(n, c) for n in range(4, 9) for c in range(1, n - 2)]
-
-
-@pytest.mark.parametrize("tagging", [True, False], ids=["with tags", "without"])
-@pytest.mark.parametrize(("n", "c"), SIZES)
-def test_no_way_to_tell_up_to_eight_clients_opens_both_secrets(n: int, c: int, tagging: bool) -> None:
-    """The threshold alone is enough for one victim: that clients compare views is for sums (below)."""
-    config_ = RoundConfig(clients=n, length=1, clip=1.0, corrupt=c, minimum_survivors=n - 1)
-    assert Undecided(config_).exposing(tagging=tagging) == []
-
-
-@pytest.mark.parametrize(("n", "c"), SIZES)
-def test_teeth_one_share_below_the_rule_some_way_opens_both(
-    monkeypatch: pytest.MonkeyPatch, n: int, c: int
-) -> None:
-    """At the largest t with 2t <= n + c, which no config takes."""
-    for module in (config, policy):
-        monkeypatch.setattr(module, "smallest_threshold", lambda *, clients, corrupt, server: (n + c) // 2)
-    config_ = RoundConfig(clients=n, length=1, clip=1.0, corrupt=c, minimum_survivors=n - 1)
-    assert Undecided(config_).exposing(tagging=True)
 
 
 # A small sum: with different survivor sets for different clients, fewer than m are summed.
