@@ -1,7 +1,7 @@
 """A server that lies about who survived: what the attacks A2, A4, A5 and A38 leave to be said.
 
-The attacks themselves run in `tests/audit/test_attacks.py`, on product and mutants; every partition of clients
-into views is in `test_partitions.py`. SPEC 7 and 9.
+The attacks themselves run in `tests/audit/test_attacks.py`, on product and mutants; every partition of
+clients into views is in `test_partitions.py`. SPEC 7 and 9.
 """
 
 from types import SimpleNamespace
