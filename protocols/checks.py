@@ -1,10 +1,23 @@
-"""Numbers that a config is made of: what is not one is refused by name. Nothing is converted but float."""
+"""Arguments that cannot be right, refused by name: numbers that are none, keys that everybody has.
+
+Nothing is converted but float.
+"""
 
 from numbers import Real
+
+from secagg.keys import SigningKey
 
 from .errors import ConfigError
 
 MAX_REAL = 1e300
+# The authority and the operator of the test vectors: whoever pins one of them trusts everybody.
+PUBLISHED_KEYS = frozenset(
+    bytes.fromhex(key)
+    for key in (
+        "beaf51b2fa26fe5432eee80359fed0743644aea9eea536443569424ac066c1fc",
+        "b9a91cab3999b3bf41134e6717e8e340c2bc7afedf811cc68e3f6730ec974c70",
+    )
+)
 
 
 def shown(value: object) -> str:
@@ -44,3 +57,30 @@ def require_integer(name: str, value: int, low: int, high: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name} is an integer from {low} to {high}, not {shown(value)}")
+
+
+def require_unpublished(name: str, key: SigningKey) -> None:
+    """A key that is not one of the test vectors'.
+
+    Raises:
+        ConfigError: If its seed is published with them.
+    """
+    if key.published:
+        raise ConfigError(
+            f"{name} is made of a seed that is published with the test vectors, so everybody has it: make "
+            "one with SigningKey.from_seed(SecretBytes(secrets.token_bytes(32)))"
+        )
+
+
+def require_unpublished_pins(authority: bytes, operator: bytes) -> None:
+    """Public keys that a policy pins and that are not the test vectors'.
+
+    Raises:
+        ConfigError: If one of them is.
+    """
+    for name, key in (("authority", authority), ("operator", operator)):
+        if key in PUBLISHED_KEYS:
+            raise ConfigError(
+                f"the policy pins the {name} of the published test vectors, in whose name everybody can "
+                f"sign: pin the key of this client's own {name}"
+            )

@@ -15,6 +15,7 @@ from secagg.errors import SignatureError
 from secagg.kdf import Label, encode
 from secagg.keys import SigningKey, verify
 
+from .checks import require_unpublished
 from .context import ClientId
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_MEMBERS, Body, Ids, Key, Signature
@@ -53,8 +54,10 @@ def enrol(
     """Sign a list of identities.
 
     Raises:
-        ConfigError: If an identity stands twice (one key, one client), or there are too many.
+        ConfigError: If an identity stands twice (one key, one client), there are too many, or the
+            authority's key is one of the published test vectors.
     """
+    require_unpublished("the authority's key", authority)
     if len(identities) > MAX_MEMBERS:
         raise ConfigError(f"a list has at most {MAX_MEMBERS} clients, not {len(identities)}")
     if len(set(identities.values())) != len(identities):

@@ -5,6 +5,7 @@ import secrets
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
+from .checks import require_unpublished, require_unpublished_pins
 from .client_session import ClientSession
 from .context import ClientId
 from .durable import DurableClient, DurableServer, require_room
@@ -65,7 +66,12 @@ def open_client(
         identity: Its enrolled key.
         me: Its id.
         threads: How many cores may add masks; no result depends on it.
+
+    Raises:
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
     """
+    _require_own_keys(policy, identity)
+    # Entropy that is drawn begins as the published one does with probability 2**-128: nothing to check.
     entropy = SecretBytes(secrets.token_bytes(32))
     return ClientSession(me=me, identity=identity, policy=policy, entropy=entropy, threads=threads)
 
@@ -101,7 +107,11 @@ def open_durable_server(
 def open_durable_client(
     policy: ClientPolicy, identity: SigningKey, *, me: ClientId, threads: int = 1
 ) -> DurableClient:
-    """As `open_client`, for a shell that commits every `Persist` before it goes on."""
+    """As `open_client`, for a shell that commits every `Persist` before it goes on.
+
+    Raises:
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
+    """
     session = open_client(policy, identity, me=me, threads=threads)
     return DurableClient(session, me=me, identity=identity, policy=policy)
 
@@ -155,5 +165,13 @@ def restore_client(
 
     Raises:
         StateError: If the state is damaged, of another version, client, identity or policy.
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
     """
+    _require_own_keys(policy, identity)
     return DurableClient.restore(saved, me=me, identity=identity, policy=policy, threads=threads)
+
+
+def _require_own_keys(policy: ClientPolicy, identity: SigningKey) -> None:
+    """Nothing a real client rests on is published with the test vectors."""
+    require_unpublished("the identity", identity)
+    require_unpublished_pins(policy.authority, policy.operator)

@@ -7,6 +7,7 @@ from secagg.errors import SignatureError
 from secagg.kdf import Label, digest, encode
 from secagg.keys import SigningKey, verify
 
+from .checks import require_unpublished
 from .config import RoundConfig
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_CONFIGS
@@ -47,8 +48,10 @@ def sign_task(operator: SigningKey, *configs: RoundConfig) -> Task:
     """A task under the operator's key.
 
     Raises:
-        ConfigError: If the configs differ in cohort or thresholds.
+        ConfigError: If the configs differ in cohort or thresholds, or the operator's key is one of the
+            published test vectors.
     """
+    require_unpublished("the operator's key", operator)
     return Task(configs, operator.sign(_signed_bytes([config.to_bytes() for config in configs])))
 
 

@@ -17,6 +17,8 @@ from .secret import SecretBytes
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+# Every seed that is published with the test vectors begins with these 16 bytes.
+PUBLISHED_SEED_PREFIX = b"published vector"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,11 @@ class SigningKey:
     def seed(self) -> SecretBytes:
         """The seed, from which a session mixes its own secrets."""
         return self._seed
+
+    @property
+    def published(self) -> bool:
+        """Whether the seed is one that test vectors publish, so that everybody has this key."""
+        return self._seed.reveal().startswith(PUBLISHED_SEED_PREFIX)
 
     def sign(self, message: bytes) -> bytes:
         """A deterministic 64-byte signature."""

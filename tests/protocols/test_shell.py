@@ -2,6 +2,7 @@
 
 import inspect
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +22,19 @@ from protocols import (
     Transcript,
     enrol,
     open_client,
+    open_durable_client,
     open_durable_server,
     open_server,
     prepare,
+    restore_client,
     restore_server,
     sign_task,
 )
 from protocols.audit.table import kind_of, signing_key
+from protocols.checks import PUBLISHED_KEYS
 from protocols.transcript import chain_head
+from secagg.keys import PUBLISHED_SEED_PREFIX, SigningKey
+from secagg.secret import SecretBytes
 
 CONFIG = RoundConfig(clients=4, length=6, clip=1.0, corrupt=1, value_bits=20)
 AUTHORITY, OPERATOR = signing_key("authority"), signing_key("operator")
@@ -166,3 +172,41 @@ def test_a_clock_that_shows_no_time_is_refused_by_name(now: float) -> None:
     ):
         with pytest.raises(ConfigError, match="now is a finite number"):
             call()
+
+
+PUBLISHED = SigningKey.from_seed(SecretBytes(PUBLISHED_SEED_PREFIX + bytes(16)))
+NEARLY = SigningKey.from_seed(SecretBytes(PUBLISHED_SEED_PREFIX[:15] + bytes(17)))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda key: open_client(POLICY, key, me=ClientId(1)),
+        lambda key: open_durable_client(POLICY, key, me=ClientId(1)),
+        lambda key: enrol(key, {ClientId(1): bytes(32)}, serial=1, expires=1),
+        lambda key: sign_task(key, CONFIG),
+    ],
+    ids=["open_client", "open_durable_client", "enrol", "sign_task"],
+)
+def test_a_key_from_the_test_vectors_begins_nothing_real(begin: Callable[[SigningKey], object]) -> None:
+    with pytest.raises(ConfigError, match="is made of a seed that is published with the test vectors"):
+        begin(PUBLISHED)
+    begin(NEARLY)
+
+
+def test_a_saved_state_is_not_restored_under_a_published_identity() -> None:
+    with pytest.raises(ConfigError, match="the identity is made of a seed that is published"):
+        restore_client(b"", POLICY, PUBLISHED, me=ClientId(1))
+
+
+@pytest.mark.parametrize("key", sorted(PUBLISHED_KEYS), ids=bytes.hex)
+@pytest.mark.parametrize("pinned", ["authority", "operator"])
+def test_a_client_does_not_pin_a_key_in_whose_name_everybody_signs(pinned: str, key: bytes) -> None:
+    policy = replace(POLICY, **{pinned: key})
+    for begin in (
+        lambda: open_client(policy, NEARLY, me=ClientId(1)),
+        lambda: open_durable_client(policy, NEARLY, me=ClientId(1)),
+        lambda: restore_client(b"", policy, NEARLY, me=ClientId(1)),
+    ):
+        with pytest.raises(ConfigError, match=f"the policy pins the {pinned} of the published test vectors"):
+            begin()
