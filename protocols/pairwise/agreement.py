@@ -8,6 +8,7 @@ number of those that agree matters.
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
 from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
@@ -15,6 +16,9 @@ from protocols.errors import Code, FaultyServerError, FaultyServerOrPeerError
 from secagg.kdf import Label
 
 from .schedule import TAG_BYTES, TagKeys, tagger
+
+# The phase in which a view is told, and the one in which it is certified.
+PHASES: Final = {Label.CONSISTENCY: "consistency", Label.CERTIFICATE: "certificates"}
 
 
 def make_tags(
@@ -57,7 +61,7 @@ def require_agreement(
     """
     if len(tags) != TAG_BYTES * len(senders):
         raise FaultyServerError(
-            Code.SURVIVOR_SET_INVALID, "there is not one tag for each sender", phase="consistency"
+            Code.SURVIVOR_SET_INVALID, "there is not one tag for each sender", phase=PHASES[label]
         )
     tag = tagger(label, context, view)
     differing: list[ClientId] = []
@@ -72,7 +76,7 @@ def require_agreement(
         raise FaultyServerOrPeerError(
             Code.SURVIVOR_SET_MISMATCH,
             f"{agreeing} others saw these survivors, {needed} are needed",
-            phase="consistency",
+            phase=PHASES[label],
             suspects=differing,
         )
 

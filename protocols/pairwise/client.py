@@ -40,7 +40,7 @@ from secagg.sealing import open_sealed, seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 
-from .agreement import make_tags, require_agreement, without
+from .agreement import PHASES, make_tags, require_agreement, without
 from .place import HeldShares, Place, held_shares, require_holders
 from .schedule import (
     SHARE_BYTES,
@@ -268,7 +268,7 @@ class Bound:
     ) -> None:
         """`needed` of those among U3 sent this client a tag over its view."""
         place = self.place
-        present = without(among, absent, code=Code.SURVIVOR_SET_INVALID, phase="consistency")
+        present = without(among, absent, code=Code.SURVIVOR_SET_INVALID, phase=PHASES[label])
         require_agreement(
             tags,
             [v for v in present if v != place.me],

@@ -109,6 +109,7 @@ def test_a_client_that_is_shown_another_view_than_the_rest_does_not_answer(witne
     assert len(view.answers) == 46
     assert fooled not in view.answers
     assert view.codes[fooled] == "survivor-set-mismatch"
+    assert view.errors[fooled].phase == ("consistency" if witness else "certificates")
 
 
 def test_teeth_without_certificates_the_one_that_is_fooled_answers(monkeypatch: pytest.MonkeyPatch) -> None:
