@@ -1,96 +1,210 @@
-"""The published vectors: what the product writes, what a reader of SPEC computes, what a server accepts."""
+"""The published vectors: what the maker writes, what the product gives and refuses, and what they cover."""
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from protocols.cohort import Seat, make_cohort
-from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext, model_digest
-from protocols.errors import FaultyPeerError
-from protocols.messages import Shares
-from protocols.pairwise.schedule import sharing_digest
-from protocols.pairwise.unmasking import Round, Unmasking
-from secagg.masks import apply_masks
-from tests.reference import verifier as reference
-from tests.vectors.make import LENGTH, all_vectors, text_of
+from protocols import (
+    ClientId,
+    ClientPolicy,
+    ConfigError,
+    RoundConfig,
+    enrol,
+    open_client,
+    open_durable_client,
+    sign_task,
+    wire,
+)
+from protocols.checks import PUBLISHED_KEYS
+from protocols.errors import Code, ProtocolError
+from secagg.keys import PUBLISHED_SEED_PREFIX, SigningKey
+from secagg.secret import SecretBytes
+from tests.vectors.make import FOLDER, all_vectors, text_of
+from tests.vectors.replay import Run, run
 
-FILES = sorted((Path(__file__).parent / "pairwise-1").glob("*.json"))
-VECTORS = {path.stem: json.loads(path.read_text()) for path in FILES}
+README = Path(__file__).parent / "README.md"
+FILES = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.json"))}
+VECTORS = {name: json.loads(text) for name, text in FILES.items()}
+SESSIONS = {name: vector for name, vector in VECTORS.items() if vector["kind"] == "session"}
 GOOD = {name: vector for name, vector in VECTORS.items() if vector["expect"] == "ok"}
+REFUSED = {name: vector for name, vector in VECTORS.items() if vector["expect"] != "ok"}
+PHASES = {"invitation", "cohort", "join", "open", "shares", "masked", "consistency", "certificates", "unmask"}
 
 
-def test_the_files_are_what_the_product_writes() -> None:
-    written = {name: text_of(vector) for name, vector in all_vectors().items()}
-    assert written == {path.stem: path.read_text() for path in FILES}
+def own_events(vector: dict) -> dict[int | str, list[dict]]:
+    """Each party's events, in order."""
+    parties: dict[int | str, list[dict]] = {}
+    for event in vector["events"]:
+        parties.setdefault(event["party"], []).append(event)
+    return parties
 
 
-@pytest.mark.parametrize("vector", GOOD.values(), ids=GOOD)
-def test_a_reader_of_the_specification_computes_the_same(vector: dict) -> None:
-    unhex = bytes.fromhex
-    config_hash = reference.sha("config", unhex(vector["config"]))
-    bound = reference.context(
-        unhex(vector["session"]),
-        vector["round"],
-        config_hash,
-        cohort=unhex(vector["cohort_digest"]),
-        model=reference.sha("model", unhex(vector["model"])),
-    )
-    me, bits = vector["dealer"], vector["ring_bits"]
-    key = reference.expand(unhex(vector["rho"]), "seal seed list", bound, me)
-    seeds = AESGCM(key).decrypt(bytes(12), unhex(vector["seed_list"]), b"")
-    u2 = reference.sha("sharing set U2", bound, reference.four_bytes_each(vector["missing"]))
-    width = 2 if bits <= 16 else 4 if bits <= 32 else 8
-    for place, (peer, channel) in enumerate(vector["channels"].items()):
-        seed = seeds[32 * place : 32 * place + 32]
-        assert seed == reference.expand(unhex(channel), "keys of a pair", bound, length=96)[64:]
-        committed = reference.sha("pair seed commitment", bound, seed)[:16]
-        assert unhex(vector["pair_commitments"])[16 * place : 16 * place + 16] == committed
-        stream = reference.keystream(
-            reference.expand(seed, "pair mask", bound, u2, bits, LENGTH), LENGTH * width
-        )
-        words = [int.from_bytes(stream[i * width : (i + 1) * width], "little") for i in range(LENGTH)]
-        sign = 1 if int(peer) < me else -1
-        assert vector["pair_masks"][peer] == [sign * word % (1 << bits) for word in words]
+def fed(vector: dict, party: int | str, events: list[dict], messages: dict[str, str]) -> Run:
+    """What the product makes of one party's events."""
+    return run(vector, party, events, {name: bytes.fromhex(data) for name, data in messages.items()})
 
 
-@pytest.mark.parametrize("vector", VECTORS.values(), ids=VECTORS)
-def test_a_server_opens_the_list_or_names_the_dealer(vector: dict) -> None:
-    unhex, me = bytes.fromhex, ClientId(vector["dealer"])
-    config = RoundConfig.from_bytes(unhex(vector["config"]))
-    ids = [ClientId(v) for v in vector["members"]]
-    seats = {
-        v: Seat(unhex(identity), unhex(key))
-        for v, identity, key in zip(ids, vector["identities"], vector["channel_keys"], strict=True)
+def read(vector: dict, events: list[dict], messages: dict[str, str]) -> list[list[dict]]:
+    """`gives` with every message's bytes in the place of its name."""
+    return [
+        [
+            output | ({"send": messages[output["send"]]} if "send" in output else {})
+            for output in event["gives"]
+        ]
+        for event in events
+    ]
+
+
+def given(ran: Run) -> list[list[dict]]:
+    """The same of what the product gave."""
+    return [
+        [o | ({"send": ran.messages[o["send"]].hex()} if "send" in o else {}) for o in outputs]
+        for outputs in ran.gives
+    ]
+
+
+# The files
+
+
+def test_the_files_are_what_the_maker_writes() -> None:
+    assert {name: text_of(vector) for name, vector in all_vectors().items()} == FILES
+
+
+def test_there_are_as_many_as_promised_and_every_code_has_its_own() -> None:
+    assert len(GOOD) >= 40
+    assert len(REFUSED) >= 40
+    assert {vector["expect"] for vector in REFUSED.values()} == {str(code) for code in Code}
+    faults = Counter((v["expect"], v["phase"], v["field"]) for v in REFUSED.values())
+    assert [fault for fault, count in faults.items() if count > 1] == []
+
+
+def test_every_kind_of_file_and_every_key_is_explained() -> None:
+    text = README.read_text()
+    for vector in VECTORS.values():
+        assert (vector["format"], vector["protocol"]) == ("secagg-vectors-1", "pairwise-1")
+        assert f"`{vector['kind']}`" in text or vector["kind"] == "session"
+        for key in vector:
+            assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize("vector", SESSIONS.values(), ids=SESSIONS)
+def test_every_message_stands_once_and_is_named_by_an_event(vector: dict) -> None:
+    named = {event["message"] for event in vector["events"] if "message" in event}
+    named |= {output["send"] for event in vector["events"] for output in event["gives"] if "send" in output}
+    assert named == set(vector["messages"])
+    assert len(set(vector["messages"].values())) == len(vector["messages"])
+
+
+def test_together_they_have_every_message_of_the_protocol() -> None:
+    kinds = set()
+    for vector in SESSIONS.values():
+        for name in vector["messages"]:
+            kinds |= set(name.split()) & wire.KINDS.keys()
+    assert kinds == wire.KINDS.keys()
+
+
+# What the product gives
+
+
+@pytest.mark.parametrize("vector", SESSIONS.values(), ids=SESSIONS)
+def test_every_party_gives_what_stands_there_byte_for_byte(vector: dict) -> None:
+    for party, events in own_events(vector).items():
+        ran = fed(vector, party, events, vector["messages"])
+        assert given(ran) == read(vector, events, vector["messages"])
+
+
+def test_a_sum_is_that_of_the_survivors_inputs() -> None:
+    """Where all of them are in the file: those of corrupt clients are not."""
+    checked = 0
+    for vector in SESSIONS.values():
+        inputs = {(e["party"], e["round"]): e["input"] for e in vector["events"] if e["does"] == "submit"}
+        outputs = [output for event in vector["events"] for output in event["gives"] if "finished" in output]
+        for output in outputs:
+            rows = [inputs.get((v, output["finished"])) for v in output["survivors"]]
+            if None not in rows:
+                assert output["sum"] == [sum(column) for column in zip(*rows, strict=True)]
+                checked += 1
+    assert checked >= 25
+
+
+# What the product refuses, and why
+
+
+@pytest.mark.parametrize("vector", REFUSED.values(), ids=REFUSED)
+def test_the_last_event_ends_in_the_named_error(vector: dict) -> None:
+    (party,) = own_events(vector)
+    ran = fed(vector, party, vector["events"], vector["messages"])
+    assert party == vector["party"]
+    assert isinstance(ran.error, ProtocolError)
+    assert (str(ran.error.code), list(ran.error.suspects)) == (vector["expect"], vector["suspects"])
+    assert ran.phase == vector["phase"]
+    assert vector["phase"] in PHASES
+    kind = vector["events"][-1].get("message", "").split(" ")
+    assert ran.error.phase in ("", vector["phase"], *kind)
+
+
+@pytest.mark.parametrize("vector", REFUSED.values(), ids=REFUSED)
+def test_with_the_alteration_undone_the_party_goes_on(vector: dict) -> None:
+    undone, party = vector["undone"], vector["party"]
+    *before, last = vector["events"]
+    honest = {
+        **vector,
+        "clients": [c | {"policy": undone["policy"] or c["policy"]} for c in vector["clients"]],
     }
-    cohort = make_cohort(RoundContext(unhex(vector["session"]), 0, bytes(32)), seats, config)
-    assert cohort.digest == unhex(vector["cohort_digest"])
-    model = model_digest(unhex(vector["model"]))
-    context = RoundContext(unhex(vector["session"]), vector["round"], config.hash, cohort.digest, model)
-    dealt = Shares(bytes(32), (), (), (), unhex(vector["seed_list"]), unhex(vector["pair_commitments"]))
-    missing = [ClientId(v) for v in vector["missing"]]
-    alive = frozenset(set(ids) - {me} - set(missing))
-    unmasking = Unmasking(
-        Round(cohort, cohort.all_holders(), config),
-        context,
-        {v: dealt for v in ids if v not in missing},
-        config.ring.zeros(LENGTH),
-        tuple(sorted(alive)),
-        alive,
-    )
+    events, messages = [*before, undone["event"]], {**vector["messages"], **undone["messages"]}
+    ran = fed(honest, party, events, messages)
+    assert ran.error is None
+    assert given(ran) == read(honest, events, messages)
+    altered = {
+        name for name in undone["messages"] if vector["messages"].get(name) not in (None, messages[name])
+    }
+    assert altered or undone["policy"] or {**last, "gives": []} != {**undone["event"], "gives": []}
+    assert last["gives"] != undone["event"]["gives"]
 
-    def masks() -> list:
-        return unmasking._pair_masks(me, unhex(vector["rho"]), sharing_digest(context, missing))
 
-    if vector["expect"] != "ok":
-        with pytest.raises(FaultyPeerError) as caught:
-            masks()
-        assert (caught.value.code, caught.value.suspects) == (vector["expect"], (me,))
-        return
-    for peer, mask in zip(sorted(alive), masks(), strict=True):
-        words = config.ring.zeros(LENGTH)
-        apply_masks(words, [mask], ring=config.ring)
-        assert np.asarray(config.ring.reduce(words)).tolist() == vector["pair_masks"][str(peer)]
+# Published seeds
+
+
+def seeds(value: object) -> Iterator[str]:
+    """Every secret seed in a file."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from seeds(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            if key in ("seed", "identity_seed", "entropy") and isinstance(entry, str):
+                yield entry
+            yield from seeds(entry)
+
+
+PUBLISHED = {seed for vector in VECTORS.values() for seed in seeds(vector)}
+POLICY = ClientPolicy(authority=bytes(32), operator=bytes(32))
+
+
+def test_every_published_seed_is_refused_wherever_something_real_begins() -> None:
+    config = RoundConfig(clients=3, length=1, clip=1.0)
+    assert len(PUBLISHED) > 100
+    for seed in PUBLISHED:
+        assert bytes.fromhex(seed).startswith(PUBLISHED_SEED_PREFIX)
+        key = SigningKey.from_seed(SecretBytes(bytes.fromhex(seed)))
+        for begin in (
+            lambda key=key: open_client(POLICY, key, me=ClientId(0)),
+            lambda key=key: open_durable_client(POLICY, key, me=ClientId(0)),
+            lambda key=key: enrol(key, {}, serial=1, expires=1),
+            lambda key=key: sign_task(key, config),
+        ):
+            with pytest.raises(ConfigError, match="published with the test vectors"):
+                begin()
+
+
+def test_no_policy_pins_the_keys_that_sign_the_vectors() -> None:
+    signers = {
+        v["setup"][name]["public"]
+        for v in SESSIONS.values()
+        for name in ("authority", "operator")
+        if name in v["setup"]
+    }
+    assert {bytes.fromhex(key) for key in signers} == PUBLISHED_KEYS
