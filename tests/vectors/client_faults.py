@@ -84,77 +84,75 @@ def seven_seats() -> dict:
     return refitted("cohort", "cohort.members on a graph", about, play=play, members=least)
 
 
-def cohort_faults() -> Faults:
+def with_members(entries: list, field: str, about: str) -> dict:
+    """What a cohort of other members gives."""
+    return refitted("cohort", f"cohort.{field}", about, members=entries)
+
+
+def member_faults() -> Faults:
+    """Cohorts that are no cohort of this client's."""
     own, other = member(ME), member(3)
-    foreign = AgreementKey.from_seed(seed("the server's own")).public
-
-    def with_members(entries: list, field: str, about: str) -> dict:
-        return refitted("cohort", field, about, members=entries)
-
-    reordered = [*members()[:2], *reversed(members()[2:])]
     return {
-        "cohort-order": with_members(reordered, "cohort.members order", "Members do not ascend by id."),
-        "cohort-too-small": with_members(
-            [own, other], "cohort.members below m", "Two members, fewer than m."
+        "cohort-order": with_members(
+            [*members()[:2], other, own], "members order", "Members do not ascend by id."
         ),
-        "cohort-too-large": with_members(
-            members(stranger()), "cohort.members above n", "Five members of n = 4."
-        ),
+        "cohort-too-small": with_members([own, other], "members below m", "Two members, fewer than m."),
+        "cohort-too-large": with_members(members(stranger()), "members above n", "Five members of n = 4."),
         "cohort-on-a-graph": seven_seats(),
         "cohort-without-me": with_members(
             [entry for entry in members() if entry.id != ME],
-            "cohort.members without oneself",
+            "members without oneself",
             "The client is not in it.",
         ),
-        "cohort-my-key": with_members(
-            members(m.Member(ME, foreign, own.signature)),
-            "cohort.channel_key of oneself",
-            "The client's own channel key is altered.",
-        ),
         "cohort-stranger": with_members(
-            [*members()[:3], stranger()],
-            "cohort.id",
-            "A member is not enrolled, in the place of one that is.",
-        ),
-        "cohort-key": with_members(
-            members(m.Member(3, foreign, other.signature)),
-            "cohort.channel_key",
-            "A peer's key is one of the server's own.",
-        ),
-        "cohort-signature": with_members(
-            members(m.Member(3, other.channel_key, flip(other.signature))),
-            "cohort.signature",
-            "A bit of a peer's signature is altered.",
-        ),
-        "cohort-degenerate-key": with_members(
-            members(keyed(3, bytes(32))),
-            "cohort.channel_key of low order",
-            "A corrupt peer signed a key of low order.",
-        ),
-        "cohort-malformed": told(
-            "cohort",
-            envelope(message("cohort"), body=flip(body_bytes("cohort"), 1)),
-            "cohort.members",
-            "The list's header is another one.",
-        ),
-        "cohort-another-session": told(
-            "cohort",
-            envelope(message("cohort"), session=bytes(16)),
-            "envelope.session",
-            "The cohort of another session.",
-        ),
-        "cohort-kind": told(
-            "cohort",
-            envelope(message("cohort"), kind="open"),
-            "envelope.kind",
-            "A round opens in the place of the cohort.",
+            [*members()[:3], stranger()], "id", "A member is not enrolled, in the place of one that is."
         ),
     }
 
 
-def body_bytes(name: str) -> bytes:
-    """The bytes of a message's body."""
-    return msgspec.msgpack.decode(message(name))[7]
+def key_faults() -> Faults:
+    """Cohorts with a key that is not its owner's."""
+    own, other = member(ME), member(3)
+    foreign = AgreementKey.from_seed(seed("the server's own")).public
+    return {
+        "cohort-my-key": with_members(
+            members(m.Member(ME, foreign, own.signature)),
+            "channel_key of oneself",
+            "The client's own channel key is altered.",
+        ),
+        "cohort-key": with_members(
+            members(m.Member(3, foreign, other.signature)),
+            "channel_key",
+            "A peer's key is one of the server's own.",
+        ),
+        "cohort-signature": with_members(
+            members(m.Member(3, other.channel_key, flip(other.signature))),
+            "signature",
+            "A bit of a peer's signature is altered.",
+        ),
+        "cohort-degenerate-key": with_members(
+            members(keyed(3, bytes(32))),
+            "channel_key of low order",
+            "A corrupt peer signed a key of low order.",
+        ),
+    }
+
+
+def cohort_faults() -> Faults:
+    """Messages that are no cohort of this session."""
+    whole = message("cohort")
+
+    def altered(field: str, about: str, **changes: object) -> dict:
+        return told("cohort", envelope(whole, **changes), field, about)
+
+    header = flip(msgspec.msgpack.decode(whole)[7], 1)
+    return {
+        "cohort-malformed": altered("cohort.members", "The list's header is another one.", body=header),
+        "cohort-another-session": altered(
+            "envelope.session", "The cohort of another session.", session=bytes(16)
+        ),
+        "cohort-kind": altered("envelope.kind", "A round opens in the place of the cohort.", kind="open"),
+    }
 
 
 # A round opens
@@ -166,9 +164,6 @@ def open_faults() -> Faults:
     def altered(field: str, about: str, **changes: object) -> dict:
         return told("r1 open", envelope(opened, **changes), field, about)
 
-    def instead(until: str, other: str, field: str, about: str) -> dict:
-        return fault(honest(), ME, until, field=field, about=about, instead={"message": other})
-
     return {
         "open-config": altered(
             "envelope.config_hash", "A config that is none of the task's.", config_hash=bytes(32)
@@ -177,30 +172,33 @@ def open_faults() -> Faults:
         "open-too-many-rounds": altered(
             "envelope.round", "Round 2 at a client that takes part in one.", round=2
         ),
-        "open-expired": fault(
-            honest(),
-            ME,
-            "r1 open",
-            field="now",
-            about="The enrolment list expired after the client had joined.",
-            instead={"now": 1_000_000},
-        ),
-        "open-far-ahead": fault(
-            unlimited(),
-            ME,
-            "r1 open",
-            field="envelope.round",
-            about="Round 257 where round 1 is next: one more than may be skipped.",
-            messages={"r1 open": envelope(unlimited().table.messages["r1 open"], round=257)},
-        ),
-        "open-model": told(
-            "r1 open", envelope(opened, body=b"\x91\xa3abc"), "open.model", "The model is text and not bytes."
-        ),
+        "open-model": altered("open.model", "The model is text and not bytes.", body=b"\x91\xa3abc"),
         "open-signature": altered(
             "envelope.signature", "A server's message with a signature.", signature=bytes(64)
         ),
+    }
+
+
+def untimely_faults() -> Faults:
+    """Rounds that open too late or too far ahead, and messages of no open round."""
+
+    def instead(field: str, about: str, **changes: object) -> dict:
+        return fault(honest(), ME, "r1 open", field=field, about=about, instead=changes)
+
+    far_ahead = envelope(unlimited().table.messages["r1 open"], round=257)
+    return {
+        "open-expired": instead(
+            "now", "The enrolment list expired after the client had joined.", now=1_000_000
+        ),
         "open-deal-before": instead(
-            "r1 open", "r1 deal 2", "deal before open", "A deal comes before its round opens."
+            "deal before open", "A deal comes before its round opens.", message="r1 deal 2"
+        ),
+        "open-far-ahead": told(
+            "r1 open",
+            far_ahead,
+            "envelope.round",
+            "Round 257 where round 1 is next: one more than may be skipped.",
+            play=unlimited(),
         ),
         "open-after-the-answer": answered_before(),
     }
@@ -230,55 +228,62 @@ def answered_before() -> dict:
 # Deals
 
 
-def deal_faults() -> Faults:
-    name = "r1 deal 2"
-    deal = fields_of(message(name))
-    names = ("records", "self_commitments", "list_commitments")
+LISTS = ("records", "self_commitments", "list_commitments")
 
-    def without_last(*lists: str) -> dict:
-        return {key: deal[key][:-1] for key in lists}
 
-    def dealt(field: str, about: str, **changes: object) -> dict:
-        return refitted(name, field, about, **changes)
+def dealt(field: str, about: str, **changes: object) -> dict:
+    """What a deal with other fields gives."""
+    return refitted("r1 deal 2", f"deal.{field}", about, **changes)
 
-    def altered(field: str, about: str, **changes: object) -> dict:
-        return told(name, envelope(message(name), **changes), field, about)
 
+def sharing_faults() -> Faults:
+    """Deals of a U2 that cannot be."""
+    deal = fields_of(message("r1 deal 2"))
     return {
-        "deal-missing-order": dealt(
-            "deal.missing order",
-            "Missing ids do not ascend.",
-            missing=(3, 1),
-            **{key: deal[key][:1] for key in names},
+        "deal-missing-twice": dealt(
+            "missing twice",
+            "A missing id stands twice: ids do not ascend.",
+            missing=(3, 3),
+            **{key: deal[key][:2] for key in LISTS},
         ),
-        "deal-missing-me": dealt("deal.missing oneself", "The client itself is missing.", missing=(ME,)),
+        "deal-missing-me": dealt("missing oneself", "The client itself is missing.", missing=(ME,)),
         "deal-too-small": dealt(
-            "deal.missing below m",
+            "missing below m",
             "Two are missing: U2 has fewer than m.",
             missing=(0, 1),
-            **{key: deal[key][2:] for key in names},
+            **{key: deal[key][2:] for key in LISTS},
         ),
         "deal-commitments-short": dealt(
-            "deal.list_commitments length", "A commitment too few.", **without_last("list_commitments")
+            "list_commitments length",
+            "A commitment too few.",
+            list_commitments=deal["list_commitments"][:-1],
         ),
+    }
+
+
+def deal_faults() -> Faults:
+    """Deals whose records do not open, or of another round."""
+    whole, deal = message("r1 deal 2"), fields_of(message("r1 deal 2"))
+    return {
         "deal-record": dealt(
-            "deal.records", "A bit of a sealed record is altered.", records=first(deal["records"], flip)
+            "records", "A bit of a sealed record is altered.", records=first(deal["records"], flip)
         ),
         "deal-commitment": dealt(
-            "deal.self_commitments",
+            "self_commitments",
             "A commitment is altered, to which the record is bound.",
             self_commitments=first(deal["self_commitments"], flip),
         ),
         "deal-another-model": fault(
             honest(),
             ME,
-            name,
+            "r1 deal 2",
             field="open.model",
             about="This client was sent another model than its peers.",
             messages={"r1 open": body(message("r1 open"), model=b"the models")},
         ),
-        "deal-round": altered("envelope.round", "The deal of round 2 in round 1.", round=2),
-        **committed_otherwise(),
+        "deal-round": told(
+            "r1 deal 2", envelope(whole, round=2), "envelope.round", "The deal of round 2 in round 1."
+        ),
     }
 
 
@@ -290,25 +295,32 @@ def committed_otherwise() -> Faults:
     key = pair_keys(context, ClientId(3))(ClientId(ME), session.channels[ClientId(ME)]).sealing
     shares, (commit_self, commit_list) = (bytes(range(32)), bytes(range(32, 64))), share_commitments(context)
     right = commit_self(shares[0]), commit_list(shares[1])
-    faults = {}
-    for field, wrong in {
+    wrong = {
         "self_commitments": (flip(right[0]), right[1]),
         "list_commitments": (right[0], flip(right[1])),
-    }.items():
-        record = seal(key, b"".join(shares), context=b"".join(wrong))
-        entries = dict(
-            zip(("records", "self_commitments", "list_commitments"), (record, *wrong), strict=True)
-        )
-        deal = fields_of(message("r1 deal 2"))
+    }
+    deal, faults = fields_of(message("r1 deal 2")), {}
+    for field, of_dealer in wrong.items():
+        record = seal(key, b"".join(shares), context=b"".join(of_dealer))
+        entries = zip(LISTS, (record, *of_dealer), strict=True)
         faults[f"deal-false-{field.replace('_', '-')}"] = refitted(
             "r1 deal 2",
             f"shares.{field}",
             "A corrupt dealer sealed another share than it committed to.",
-            **{name: (*deal[name][:2], entry) for name, entry in entries.items()},
+            **{name: (*deal[name][:2], entry) for name, entry in entries},
         )
     return faults
 
 
 def client_faults() -> Faults:
     """By file name."""
-    return cohort_faults() | open_faults() | deal_faults()
+    return (
+        member_faults()
+        | key_faults()
+        | cohort_faults()
+        | open_faults()
+        | untimely_faults()
+        | sharing_faults()
+        | deal_faults()
+        | committed_otherwise()
+    )

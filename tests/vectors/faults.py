@@ -35,51 +35,47 @@ def fault(
     Args:
         play: The honest session.
         party: Who notices.
-        until: The message with which its last event is about.
+        until: The message that its last event is about.
         field: What is altered.
         about: One sentence.
         messages: What takes the place of messages, by name; further ones that `instead` names.
         policy: What the client's policy has instead.
-        instead: The last event, if it is another: it differs from the honest one in these things.
+        instead: What the last event has, if it is another than the honest one.
         before: So many events before that one the party's story ends.
     """
-    events = [
-        {k: v for k, v in event.items() if k != "gives"} for event in play.events if event["party"] == party
-    ]
-    places = [i for i, event in enumerate(events) if event.get("message") == until]
-    events = events[: places[0] + 1 - before]
+    honest, sent = told_until(play, party, until, before=before), play.table.messages
+    altered = [*honest[:-1], _instead(honest[-1], instead)]
     vector = {"setup": _setup(play, party), "clients": _with_policy(play, party, policy)}
-    last = _instead(events[-1], instead)
-    honest = play.table.messages
-    wrong = run(vector, party, [*events[:-1], last], {**honest, **(messages or {})})
-    right = run(play.vector, party, events, honest)
-    assert wrong.error is not None, (field, about)
-    assert right.error is None, (field, about)
-    assert wrong.gives[:-1] == right.gives[:-1], (field, about)
-    assert wrong.error.phase in ("", wrong.phase, _kind(wrong, last)), (
-        field,
-        about,
-        wrong.error,
-        wrong.phase,
-    )
+    wrong = run(vector, party, altered, {**sent, **(messages or {})})
+    right = run(play.vector, party, honest, sent)
+    assert (wrong.error is not None, right.error) == (True, None), about
+    assert wrong.gives[:-1] == right.gives[:-1], about
+    error = {"phase": wrong.phase, "field": field, "suspects": list(wrong.error.suspects)}
+    head = {**FORMAT, "kind": "session", "about": about, "expect": str(wrong.error.code), "party": party}
     undone = {
         "messages": {n: d.hex() for n, d in right.messages.items() if wrong.messages.get(n) != d},
         "policy": None if policy is None else play.setup.client(int(party))["policy"],
-        "event": {**events[-1], "gives": right.gives[-1]},
+        "event": {**honest[-1], "gives": right.gives[-1]},
     }
+    return {**head, **error, **vector, **_shown(altered, wrong), "undone": undone}
+
+
+def told_until(play: Play, party: int | str, name: str, *, before: int = 0) -> list[dict]:
+    """A party's events without their outcomes, up to the first about a message, or so many before that."""
+    events = [_asked(event) for event in play.events if event["party"] == party]
+    place = next(i for i, event in enumerate(events) if event.get("message") == name)
+    return events[: place + 1 - before]
+
+
+def _asked(event: Mapping) -> dict:
+    return {key: value for key, value in event.items() if key != "gives"}
+
+
+def _shown(events: Sequence[Mapping], ran: Run) -> dict:
+    """Messages and events as a file has them."""
     return {
-        **FORMAT,
-        "kind": "session",
-        "about": about,
-        "expect": str(wrong.error.code),
-        "party": party,
-        "phase": wrong.phase,
-        "field": field,
-        "suspects": list(wrong.error.suspects),
-        **vector,
-        "messages": {name: data.hex() for name, data in wrong.messages.items()},
-        "events": [{**event, "gives": g} for event, g in zip([*events[:-1], last], wrong.gives, strict=True)],
-        "undone": undone,
+        "messages": {name: data.hex() for name, data in ran.messages.items()},
+        "events": [{**event, "gives": gives} for event, gives in zip(events, ran.gives, strict=True)],
     }
 
 
@@ -104,15 +100,6 @@ def _instead(event: Mapping, changes: Mapping[str, object] | None) -> dict:
     return {**event, **changes}
 
 
-def _kind(wrong: Run, last: Mapping) -> str:
-    if "message" not in last:
-        return ""
-    try:
-        return wire.decode_envelope(wrong.messages[last["message"]]).kind
-    except Exception:
-        return ""
-
-
 def one_party(
     play: Play,
     party: int | str,
@@ -134,27 +121,14 @@ def one_party(
     vector = {"setup": _setup(play, party), "clients": _with_policy(play, party, None)}
     ran = run(vector, party, own, {**play.table.messages, **(messages or {})})
     assert ran.error is None, about
-    return {
-        **FORMAT,
-        "kind": "session",
-        "about": about,
-        "expect": "ok",
-        **vector,
-        "messages": {name: data.hex() for name, data in ran.messages.items()},
-        "events": [{**event, "gives": gives} for event, gives in zip(own, ran.gives, strict=True)],
-    }
-
-
-def _asked(event: Mapping) -> dict:
-    """An event without its outcome."""
-    return {key: value for key, value in event.items() if key != "gives"}
+    head = {**FORMAT, "kind": "session", "about": about, "expect": "ok"}
+    return {**head, **vector, **_shown(own, ran)}
 
 
 def party_before(play: Play, client: int, name: str) -> ClientSession:
     """A corrupt client's session as it was when a message came, secrets and all."""
-    events = [_asked(event) for event in play.events if event["party"] == client]
-    place = next(i for i, event in enumerate(events) if event.get("message") == name)
-    session = run(play.vector, client, events[:place], play.table.messages).party.session
+    events = told_until(play, client, name, before=1)
+    session = run(play.vector, client, events, play.table.messages).party.session
     assert isinstance(session, ClientSession)
     return session
 
@@ -210,16 +184,9 @@ def signed(
     """
     data = content if isinstance(content, bytes) else msgspec.msgpack.encode(content)
     to_sign = wire._signed_bytes(within or context, kind, ClientId(sender), data)
-    fields = (
-        context.session,
-        context.round,
-        context.config_hash,
-        sender,
-        kind,
-        data,
-        identity(sender).sign(to_sign),
-    )
-    return msgspec.msgpack.encode((VERSION, SUITE, *fields))
+    where = (context.session, context.round, context.config_hash)
+    signature = identity(sender).sign(to_sign)
+    return msgspec.msgpack.encode((VERSION, SUITE, *where, sender, kind, data, signature))
 
 
 def resigned(play: Play, name: str, **changes: object) -> bytes:

@@ -30,6 +30,7 @@ from tests.vectors.sessions import FOUR, THREE, begin, graph
 
 Faults = dict[str, dict]
 BAD = 1
+OTHER_KEY = AgreementKey.from_seed(seed("another channel key")).public
 
 
 @lru_cache
@@ -78,16 +79,13 @@ def instead(until: str, field: str, about: str, *, by: int, data: bytes, play: P
     )
 
 
-def join_faults() -> Faults:
-    name, whole = "join 1", message("join 2")
-    base = honest().contexts[0]
+def unsigned_faults() -> Faults:
+    """Joins that anybody may have sent: they are refused, and nobody is excluded."""
+    name, whole = "join 1", message("join 1")
 
     def altered(field: str, about: str, **changes: object) -> dict:
         return sent(name, envelope(whole, **changes), field, about)
 
-    other_key = AgreementKey.from_seed(seed("another channel key")).public
-    malformed = signed(base, BAD, "join", msgspec.msgpack.encode([bytes(31)]))
-    left = signed(base, BAD, "client-abort", m.ClientAbort("roster-invalid", ()))
     return {
         "join-too-large": sent(
             name,
@@ -105,8 +103,17 @@ def join_faults() -> Faults:
             signature=flip(msgspec.msgpack.decode(whole)[8]),
         ),
         "join-key": sent(
-            name, body(whole, channel_key=other_key), "join.channel_key", "Another key than was signed."
+            name, body(whole, channel_key=OTHER_KEY), "join.channel_key", "Another key than was signed."
         ),
+    }
+
+
+def join_faults() -> Faults:
+    """Joins that a client signed: it is excluded."""
+    name, base = "join 1", honest().contexts[0]
+    malformed = signed(base, BAD, "join", msgspec.msgpack.encode([bytes(31)]))
+    left = signed(base, BAD, "client-abort", m.ClientAbort("roster-invalid", ()))
+    return {
         "join-malformed": sent(name, malformed, "join.channel_key length", "A key of 31 bytes, signed."),
         "join-degenerate-key": resent(
             name, "join.channel_key", "A key of low order, signed.", channel_key=bytes(32)
@@ -122,7 +129,7 @@ def join_faults() -> Faults:
             "join.channel_key",
             "A client signs two different keys.",
             by=BAD,
-            data=signed(base, BAD, "join", m.Join(other_key)),
+            data=signed(base, BAD, "join", m.Join(OTHER_KEY)),
         ),
         "join-abort": instead(
             "join 2", "client-abort", "A client that has joined aborts.", by=BAD, data=left
@@ -332,7 +339,8 @@ def no_polynomial() -> dict:
 def server_faults() -> Faults:
     """By file name."""
     return (
-        join_faults()
+        unsigned_faults()
+        | join_faults()
         | shares_faults()
         | masked_faults()
         | consistency_faults()

@@ -82,22 +82,6 @@ def enrolment_faults() -> Faults:
         "enrolment-my-key": altered(
             "identities", "The client is enrolled with another key.", listed(keys={ME: identity(9).public})
         ),
-        "enrolment-stale": fault(
-            honest(),
-            ME,
-            NAME,
-            field="policy.minimum_serial",
-            about="The list is older than the policy accepts.",
-            policy={"minimum_serial": 2},
-        ),
-        "enrolment-expired": fault(
-            honest(),
-            ME,
-            NAME,
-            field="now",
-            about="The list expires at this second.",
-            instead={"now": 1_000_000},
-        ),
     }
 
 
@@ -115,17 +99,19 @@ def config(**changes: object) -> bytes:
 
 
 def config_faults() -> Faults:
-    good, fields = FOUR.to_bytes(), msgspec.msgpack.decode(FOUR.to_bytes())
+    fields = msgspec.msgpack.decode(FOUR.to_bytes())
 
     def refused(field: str, about: str, *configs: bytes) -> dict:
         return told(NAME, task(*configs), field, about)
 
     reordered = msgspec.msgpack.encode({"length": 3, **fields})
+    width = {"ring_bits": fields.pop("ring_bits")}
+    with_segments = msgspec.msgpack.encode({**fields, "segments": [], **width})
     return {
         "config-ring-bits": refused(
             "config.ring_bits",
             "A ring one bit wider than follows from the config.",
-            config(ring_bits=fields["ring_bits"] + 1),
+            config(ring_bits=FOUR.ring.bits + 1),
         ),
         "config-threshold": refused(
             "config.threshold", "t = 2: 2t > n + c does not hold.", config(threshold=2)
@@ -138,27 +124,28 @@ def config_faults() -> Faults:
             "config.clip", "The clip is an integer and not a float64.", config(clip=1)
         ),
         "config-empty-segments": refused(
-            "config.segments",
-            "No segments are written out, where the key is left out.",
-            msgspec.msgpack.encode(
-                {
-                    **{k: v for k, v in fields.items() if k != "ring_bits"},
-                    "segments": [],
-                    "ring_bits": fields["ring_bits"],
-                }
-            ),
+            "config.segments", "No segments are written out, where the key is left out.", with_segments
         ),
         "config-graph": refused(
             "config.degree",
             "Two neighbours each against an active server: no bound of a sparse graph holds.",
             config(degree=2),
         ),
-        "task-of-two-cohorts": refused(
-            "configs", "Two configs with different thresholds.", good, small(threshold=4).to_bytes()
+    }
+
+
+def signature_faults() -> Faults:
+    good, signature = FOUR.to_bytes(), fields_of(message(NAME))["operator_signature"]
+    return {
+        "task-of-two-thresholds": told(
+            NAME,
+            task(good, small(threshold=4).to_bytes()),
+            "configs",
+            "Two configs with different thresholds, which the operator signed.",
         ),
         "task-signature": told(
             NAME,
-            invitation(operator_signature=flip(fields_of(message(NAME))["operator_signature"])),
+            invitation(operator_signature=flip(signature)),
             "invitation.operator_signature",
             "A bit of the operator's signature is altered.",
         ),
@@ -177,7 +164,10 @@ def policy_faults() -> Faults:
         return fault(play, ME, NAME, field=f"policy.{name}", about=about, policy=policy)
 
     noisy = small(length=6, noise=SkellamNoise(multiplier=1.0))
+    about = "The list expires at this second."
     return {
+        "enrolment-expired": fault(honest(), ME, NAME, field="now", about=about, instead={"now": 1_000_000}),
+        "enrolment-stale": refused(honest(), "The list is older than the policy accepts.", minimum_serial=2),
         "policy-corrupt": refused(
             honest(), "The policy counts on two corrupt of four.", corrupt_fraction="1/2"
         ),
@@ -197,4 +187,4 @@ def policy_faults() -> Faults:
 
 def task_faults() -> Faults:
     """By file name."""
-    return envelope_faults() | enrolment_faults() | config_faults() | policy_faults()
+    return envelope_faults() | enrolment_faults() | config_faults() | signature_faults() | policy_faults()

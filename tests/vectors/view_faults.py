@@ -21,6 +21,7 @@ def survivor_faults() -> Faults:
         before=1,
     )
     return {
+        "survivors-twice": dropped("twice", "A dropped id stands twice: ids do not ascend.", 1, 1),
         "survivors-me": dropped("oneself", "The client itself is dropped.", ME),
         "survivors-stranger": dropped("stranger", "A client is dropped that is not in U2.", 9),
         "survivors-below-m": dropped("below m", "Two of four are dropped: fewer than m are left.", 0, 1),
@@ -74,14 +75,17 @@ def certificate_faults() -> Faults:
     tags, certified = f"r1 tags {witness}", f"r1 certified {me}"
     row, certificates = (fields_of(play.table.messages[name])["tags"] for name in (tags, certified))
     told_me = play.table.messages[certified]
+
+    def refused(name: str, client: int, field: str, about: str, tags: bytes) -> dict:
+        return refitted(name, field, about, play=play, me=client, tags=tags)
+
     return {
-        "graph-tags-too-few": refitted(
+        "graph-tags-too-few": refused(
             tags,
+            witness,
             "tags.tags at a witness",
             "Two tags are altered at a witness: fewer than m agree.",
-            play=play,
-            me=witness,
-            tags=flip(flip(row), 16),
+            flip(flip(row), 16),
         ),
         "graph-tags-for-no-witness": told(
             certified,
@@ -91,21 +95,15 @@ def certificate_faults() -> Faults:
             play=play,
             me=me,
         ),
-        "graph-certificates-altered": refitted(
+        "graph-certificates-altered": refused(
             certified,
+            me,
             "certified.tags",
-            "All certificates but one are altered: fewer than w are for this client's view.",
-            play=play,
-            me=me,
-            tags=_all_but_one(certificates),
+            "All certificates but one are altered.",
+            _all_but_one(certificates),
         ),
-        "graph-certificates-short": refitted(
-            certified,
-            "certified.tags length",
-            "A certificate too few.",
-            play=play,
-            me=me,
-            tags=certificates[16:],
+        "graph-certificates-short": refused(
+            certified, me, "certified.tags length", "A certificate too few.", certificates[16:]
         ),
     }
 
