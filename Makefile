@@ -51,6 +51,7 @@ cov: install  ## branch coverage
 vectors: install  ## write the published test vectors again; the diff must be empty
 	PYTHONPATH=. $(BIN)/python tests/vectors/make.py
 	git diff --exit-code tests/vectors/pairwise-1
+	@new=$$(git ls-files --others --exclude-standard tests/vectors/pairwise-1); test -z "$$new" || { echo "new: $$new" >&2; exit 1; }
 
 docs: install  ## write the pages that come from the code; the diff must be empty
 	$(BIN)/python docs/make.py
