@@ -11,8 +11,10 @@ from protocols import simulated, simulation, wire
 from protocols.client_session import ClientSession
 from protocols.context import ClientId, RoundContext
 from protocols.membership import AwaitCohort, Seated
-from protocols.messages import Body
+from protocols.messages import Body, Shares
 from protocols.outputs import Output, Send
+from protocols.pairwise import client as machine
+from protocols.pairwise.place import Place
 from protocols.policy import ClientPolicy
 from secagg.ring import Words
 from secagg.secret import SecretBytes
@@ -63,6 +65,25 @@ class Saboteur:
         if self.session._round is not None:
             return self.session._round.context
         return cast("AwaitCohort | Seated", self.session._session).context
+
+
+@contextmanager
+def dealer(client: ClientId, **replacements: object) -> Iterator[None]:
+    """Inside the block a corrupt client deals with these in place of its machine's own functions, by name.
+
+    It has to lie before it deals: what it sealed with is gone afterwards, from its own state as well.
+    """
+    honest = machine.open_round
+
+    def open_round(
+        place: Place, context: RoundContext, *, seed: SecretBytes, channels: Mapping[ClientId, SecretBytes]
+    ) -> tuple[machine.AwaitShares, Shares]:
+        own = replacements if place.me == client else {}
+        with replaced(*((machine, name, function) for name, function in own.items())):
+            return honest(place, context, seed=seed, channels=channels)
+
+    with replaced((machine, "open_round", open_round)):
+        yield
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from protocols.audit.attacks import a13_confusion as a13
 from protocols.audit.moments import Sweep, moments, moves
@@ -14,7 +13,7 @@ from protocols.pairwise import client as machine
 from protocols.pairwise.place import held_shares
 from protocols.pairwise.schedule import tagger
 from secagg.kdf import Label
-from secagg.secret import SecretBytes
+from tests.protocols.harness import decrypted_only
 
 
 def test_nothing_of_a_client_s_comes_back_as_the_server_s() -> None:
@@ -34,12 +33,6 @@ def test_no_record_list_or_commitment_stands_in_for_another() -> None:
 def test_no_tag_is_a_certificate() -> None:
     witnesses = a13.SPARSE.committee(seated=48).size
     assert a13.tags_for_certificates() == Sweep(witnesses + 1, 0)
-
-
-def decrypted_only(key: SecretBytes, record: bytes, *, context: bytes) -> bytes:
-    """AES-256-GCM without its tag: counter mode, of which the first block is the tag's."""
-    counter = bytes(12) + (2).to_bytes(4, "big")
-    return Cipher(algorithms.AES(key.reveal()), modes.CTR(counter)).decryptor().update(record[:-16])
 
 
 def test_teeth_records_without_a_seal_and_a_commitment_stand_in_for_others(

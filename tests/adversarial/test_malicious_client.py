@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from protocols import ClientId, FaultyPeerError, RoundConfig, ThresholdError, messages, wire
+from protocols import ClientId, FaultyPeerError, RoundConfig, messages, wire
+from protocols.audit.attacks import a17_bad_dealer as a17
+from protocols.audit.moments import Sweep
 from protocols.audit.table import vectors_for
-from protocols.context import RoundContext
-from protocols.pairwise import client as machine
-from protocols.pairwise.place import Place
+from protocols.pairwise.unmasking import Unmasking
 from protocols.simulation import Federation
-from secagg.secret import SecretBytes
+from secagg.encoding import Encoding
 
 CONFIG = RoundConfig(clients=5, length=3, clip=1.0, corrupt=1)  # t = m = 4
 VECTORS = vectors_for(CONFIG, range(5))
@@ -96,75 +96,48 @@ def test_a_faulty_message_excludes_its_signer_alone(
     assert federation.server.cohort == (0, 1, 2, 4)
 
 
-def inconsistent(federation: Federation, drop: dict[int, str]) -> FaultyPeerError:
-    """The error of a round that a dealer spoils; the next round is held without it."""
-    with pytest.raises(FaultyPeerError) as caught:
-        federation.round(lambda client, _: VECTORS[client], drop=drop)
-    assert caught.value.suspects == (BAD,)
-    after = federation.round(lambda client, _: VECTORS[client])
-    assert after.exact
-    assert after.survivors == (0, 1, 2, 4)
-    return caught.value
+# How a round goes whose dealer deals badly, by ending: "e" for an exact sum, "n" where the dealer is named.
+# A list is opened only if its owner vanished, and a self mask seed only if it did not.
+ENDED = {
+    "one share off the polynomial": "nnennnn",  # without the one whose share is off it is a polynomial
+    "no polynomial": "nnnnnnn",
+    "another self mask seed": "nnnnnne",
+    "another seed's commitment": "nnnnnne",
+    "another key of its list": "eeeeeen",
+    "another list": "eeeeeen",
+    "nothing bad": "eeeeeee",
+}
 
 
-def test_a_self_mask_seed_other_than_the_one_committed_to_opens_nothing(monkeypatch) -> None:
-    def change(b: messages.Shares, _: dict) -> messages.Shares:
-        return replace(b, seed_commitment=bytes(32))
-
-    error = inconsistent(session(monkeypatch, "shares", change), {})
-    assert error.code == "dealer-inconsistent"
+@pytest.mark.parametrize("name", a17.DEALINGS)
+def test_a_bad_dealing_ends_exactly_or_with_its_dealer_s_name(name: str) -> None:
+    found = [a17.ended(a17.DEALINGS[name], ending) for ending in a17.ENDINGS]
+    assert found == [{"e": "exact", "n": "named"}[letter] for letter in ENDED[name]]
 
 
-def dealing(change: Callable) -> Callable:
-    """The product's dealing, with other arguments or rows at the bad client."""
-    original = machine._deal
-
-    def deal(place: Place, *arguments: object) -> list[bytes]:
-        return change(original, place, *arguments) if place.me == BAD else original(place, *arguments)
-
-    return deal
+def test_a_share_that_does_not_match_its_commitment_is_refused_before_masking() -> None:
+    assert a17.unmatched() == Sweep(4, 0)
 
 
-def test_shares_of_another_list_key_open_nothing(monkeypatch) -> None:
-    """The dealer shares a key that does not open its list, then falls silent, so that it is rebuilt."""
-
-    def change(original, place, context, seed, self_seed, root):
-        return original(place, context, seed, self_seed, SecretBytes(bytes(32)))
-
-    monkeypatch.setattr(machine, "_deal", dealing(change))
-    error = inconsistent(Federation(CONFIG, seed=1), {BAD: "masked"})
-    assert error.code == "dealer-inconsistent"
-
-
-def test_shares_of_no_polynomial_open_nothing(monkeypatch) -> None:
-    """Every share matches its commitment, but they do not lie on one polynomial."""
-
-    def change(original, *arguments):
-        rows = original(*arguments)
-        return [rows[0], bytes(64), *rows[2:]]
-
-    monkeypatch.setattr(machine, "_deal", dealing(change))
-    assert inconsistent(Federation(CONFIG, seed=1), {}).code == "dealer-inconsistent"
+@pytest.mark.parametrize("kept", ["the commitment", "the range"])
+def test_either_check_alone_finds_a_rebuilt_seed_that_is_another(
+    monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """The range does not tell who it was, so without the commitment no dealing ends as it should."""
+    with a17.mutant():
+        unverified, unranged = Unmasking._own_mask, Encoding.decode
+    if kept == "the commitment":
+        monkeypatch.setattr(Encoding, "decode", unranged)
+        assert a17.everything().taken == 0
+        return
+    monkeypatch.setattr(Unmasking, "_own_mask", unverified)
+    with a17.DEALINGS["no polynomial"](), pytest.raises(FaultyPeerError) as caught:
+        Federation(CONFIG, seed=1).round(lambda client, _: VECTORS[client])
+    assert (caught.value.code, caught.value.suspects) == ("aggregate-out-of-range", ())
 
 
-def test_a_share_that_does_not_match_its_commitment_is_refused_before_masking(monkeypatch) -> None:
-    original, commit = machine.open_round, machine.share_commitments
-
-    def open_round(place: Place, context: RoundContext, **secrets: object):
-        if place.me != BAD:
-            return original(place, context, **secrets)
-        with pytest.MonkeyPatch.context() as patch:
-            always = [lambda _, of=of: of(bytes(32)) for of in commit(context)]
-            patch.setattr(machine, "share_commitments", lambda _: always)
-            return original(place, context, **secrets)
-
-    monkeypatch.setattr(machine, "open_round", open_round)
-    federation = Federation(CONFIG, seed=1)
-    asked: list[int] = []
-    with pytest.raises(ThresholdError):
-        federation.round(lambda client, _: asked.append(client) or VECTORS[client])
-    for client in (0, 1, 2, 4):
-        error = federation.clients[ClientId(client)]._session.error
-        assert isinstance(error, FaultyPeerError)
-        assert (str(error.code), error.suspects) == ("share-commitment-mismatch", (BAD,))
-    assert set(asked) <= {BAD}
+def test_teeth_without_both_a_wrong_sum_is_taken_in_silence() -> None:
+    with a17.mutant(), a17.DEALINGS["no polynomial"]():
+        result = Federation(CONFIG, seed=1).round(lambda client, _: VECTORS[client])
+    assert not result.exact
+    assert result.refused == ()

@@ -5,24 +5,24 @@ behind. Each lie also runs against a mutant without the check: there the sum is 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import ClientId, FaultyPeerError, RoundConfig
+from protocols.audit.attacks.a17_bad_dealer import DEALINGS
 from protocols.audit.table import secret, vectors_for
 from protocols.context import RoundContext
 from protocols.pairwise import client as machine
 from protocols.pairwise import server, unmasking
-from protocols.pairwise.place import Place
 from protocols.pairwise.schedule import PairKeys
 from protocols.simulation import Federation
 from secagg.secret import SecretBytes
+from tests.protocols.harness import decrypted_only
 
 SEVEN = RoundConfig(clients=7, length=8, clip=1.0, value_bits=12, corrupt=2)  # t = m = 5
 SPARSE = RoundConfig(clients=48, corrupt=1, degree=16, minimum_survivors=36, length=8, clip=1.0)
@@ -164,44 +164,16 @@ def test_teeth_without_the_comparison_a_liar_spoils_the_sum_unnamed(
 # A list that is not what was committed to, or that its key does not open.
 
 
-def another_list(monkeypatch: pytest.MonkeyPatch, *, client: int = BAD) -> None:
-    """The dealer commits to its pairs' true seeds, and lists others."""
-    original, seal = machine.open_round, machine.seal
-
-    def open_round(place: Place, context: RoundContext, **secrets: object):
-        if place.me != client:
-            return original(place, context, **secrets)
-
-        def false_seal(key: SecretBytes, plaintext: bytes, *, context: bytes) -> bytes:
-            # Of all it seals, the list alone has nothing bound to it.
-            return seal(key, plaintext if context else bytes(len(plaintext)), context=context)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(machine, "seal", false_seal)
-            return original(place, context, **secrets)
-
-    monkeypatch.setattr(machine, "open_round", open_round)
+@pytest.fixture(params=["another list", "another key of its list"])
+def _lie(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Client 3 lists other seeds, or shares a key that does not open its list."""
+    with DEALINGS[request.param]():
+        yield
 
 
-def another_root(monkeypatch: pytest.MonkeyPatch, *, client: int = BAD) -> None:
-    """The dealer shares another key than that of its list."""
-    original = machine._deal
-
-    def deal(place: Place, context: RoundContext, seed: SecretBytes, own: SecretBytes, root: SecretBytes):
-        return original(place, context, seed, own, secret("rho") if place.me == client else root)
-
-    monkeypatch.setattr(machine, "_deal", deal)
-
-
-LIES = {"another list": another_list, "another key": another_root}
-
-
+@pytest.mark.usefixtures("_lie")
 @pytest.mark.parametrize("config", [SEVEN, SPARSE], ids=["complete", "sparse"])
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_dealer_that_vanishes_behind_a_false_list_is_named(
-    monkeypatch: pytest.MonkeyPatch, config: RoundConfig, lie: Callable[..., None]
-) -> None:
-    lie(monkeypatch)
+def test_a_dealer_that_vanishes_behind_a_false_list_is_named(config: RoundConfig) -> None:
     vectors, federation = vectors_for(config, range(config.clients)), Federation(config, seed=1)
     with pytest.raises(FaultyPeerError) as caught:
         federation.round(lambda client, _: vectors[client], drop={BAD: "masked"})
@@ -211,43 +183,28 @@ def test_a_dealer_that_vanishes_behind_a_false_list_is_named(
     assert after.survivors == tuple(v for v in range(config.clients) if v != BAD)
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_false_list_that_nobody_opens_spoils_nothing(
-    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
-) -> None:
-    lie(monkeypatch)
+@pytest.mark.usefixtures("_lie")
+def test_a_false_list_that_nobody_opens_spoils_nothing() -> None:
     vectors, federation = vectors_for(SEVEN, range(7)), Federation(SEVEN, seed=1)
     assert federation.round(lambda client, _: vectors[client], drop={5: "masked"}).exact
 
 
-def decrypted_only(key: SecretBytes, record: bytes, *, context: bytes) -> bytes:
-    """AES-256-GCM without its tag: counter mode, of which the first block is the tag's."""
-    counter = bytes(12) + (2).to_bytes(4, "big")
-    return Cipher(algorithms.AES(key.reveal()), modes.CTR(counter)).decryptor().update(record[:-16])
-
-
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_teeth_unchecked_lists_spoil_the_sum_unnamed(
-    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
-) -> None:
+@pytest.mark.usefixtures("_lie")
+def test_teeth_unchecked_lists_spoil_the_sum_unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: any list will do (checks removed: the seal's tag, the commitments to listed seeds)."""
     monkeypatch.setattr(unmasking, "open_sealed", decrypted_only)
     monkeypatch.setattr(unmasking, "pair_commitments", lambda context: lambda seed: b"")
     monkeypatch.setattr(unmasking, "pair_commitment_at", lambda dealt, place: b"")
-    lie(monkeypatch)
     vectors = vectors_for(SEVEN, range(7))
     with pytest.raises(FaultyPeerError) as caught:
         Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop={BAD: "masked"})
     assert (caught.value.code, caught.value.suspects) == ("aggregate-out-of-range", ())
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_either_check_alone_finds_a_false_list(
-    monkeypatch: pytest.MonkeyPatch, lie: Callable[..., None]
-) -> None:
+@pytest.mark.usefixtures("_lie")
+def test_either_check_alone_finds_a_false_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seal that is not authenticated still gives seeds that nobody committed to."""
     monkeypatch.setattr(unmasking, "open_sealed", decrypted_only)
-    lie(monkeypatch)
     vectors = vectors_for(SEVEN, range(7))
     with pytest.raises(FaultyPeerError) as caught:
         Federation(SEVEN, seed=1).round(lambda client, _: vectors[client], drop={BAD: "masked"})
