@@ -38,6 +38,7 @@ from .attacks import (
     a25_weak_randomness,
     a27_foreign_code,
     a31_noise_share,
+    a34_downgrade,
     a38_tag_reflection,
     a39_old_secrets,
 )
@@ -70,6 +71,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a25_weak_randomness.ATTACK,
     a27_foreign_code.ATTACK,
     a31_noise_share.ATTACK,
+    a34_downgrade.ATTACK,
     a38_tag_reflection.ATTACK,
     a39_old_secrets.ATTACK,
 )

@@ -14,6 +14,7 @@ from protocols import wire
 from protocols.client_session import ClientSession
 from protocols.context import SERVER, ClientId, RoundContext
 from protocols.outputs import Output, Send
+from protocols.server_session import ServerSession
 from secagg.ring import Words
 
 from .table import Lies, Table, View, body_of
@@ -117,3 +118,10 @@ def news(table: Table, outputs: Sequence[Output]) -> list[bytes]:
     return [
         data for data in sent if data not in table.seen and wire.decode_envelope(data).kind != "client-abort"
     ]
+
+
+def state_of(server: ServerSession) -> object:
+    """What a message that is taken would change."""
+    known, state = server.memory()
+    phase = (state.waiting.copy(), tuple(state.inbox)) if state is not None else ()
+    return server.phase, server.cohort, tuple(known.joined), known.excluded, phase

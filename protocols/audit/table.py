@@ -118,6 +118,7 @@ class Table:
         entropy: Every client's, where all draw the same; each its own unless given.
         enrolled: How many may join; as many as the config seats unless given.
         expires: When the enrolment list does.
+        further: What else the operator's task allows.
 
     Attributes:
         now: Everybody's clock, seconds.
@@ -133,6 +134,7 @@ class Table:
         entropy: SecretBytes | None = None,
         enrolled: int | None = None,
         expires: int = 1 << 40,
+        further: Sequence[RoundConfig] = (),
     ) -> None:
         self.now = 0.0
         self.config, self._session, self._entropy = config, session, entropy
@@ -145,7 +147,7 @@ class Table:
         for v in map(ClientId, forged):
             fake = signing_key("forged", v)
             self.identities[v] = SigningKey(self.identities[v].public, fake._private, fake._seed)
-        self.task = sign_task(operator, config)
+        self.task = sign_task(operator, config, *further)
         fraction = config.corrupt / config.clients
         policy = (
             ClientPolicy(authority=b"", operator=b"", corrupt_fraction=fraction) if policy is None else policy
@@ -162,7 +164,7 @@ class Table:
         self._told: dict[ClientId, m.Cohort] = {}
         self._graphs: dict[m.Cohort, Cohort] = {}
         self._holders: dict[ClientId, Ids] = {}
-        configs = (config.to_bytes(),)
+        configs = tuple(each.to_bytes() for each in self.task.configs)
         self.invitation = m.Invitation(configs, self.task.signature, self.enrolment.to_bytes())
         self.joins: dict[ClientId, wire.Envelope] = {}
         for v in self.ids:
@@ -179,6 +181,10 @@ class Table:
             policy=self.policy,
             entropy=secret("entropy", self._session, client) if entropy is None else entropy,
         )
+
+    def invitation_bytes(self) -> bytes:
+        """The honest invitation as it travels."""
+        return wire.encode_message(self.base, SERVER, self.invitation, None)
 
     def cohort(self) -> m.Cohort:
         """The honest cohort message."""

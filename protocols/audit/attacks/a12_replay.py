@@ -14,12 +14,12 @@ import numpy as np
 
 from protocols import client_session, simulation, wire
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.moments import SERVERS_OWN, Moment, Sweep, moments, moves, tally, with_header
+from protocols.audit.moments import SERVERS_OWN, Moment, Sweep, moments, moves, state_of, tally, with_header
 from protocols.audit.recovery import answered_shares, rebuild, unmask_one
 from protocols.audit.table import Lies, Table, View, kind_of, secret, vectors_for
 from protocols.audit.watch import watching
 from protocols.config import RoundConfig
-from protocols.context import SERVER, ClientId, RoundContext
+from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, ProtocolError, SessionOverError
 from protocols.membership import Seated, ratchet
 from protocols.messages import Deal
@@ -120,7 +120,7 @@ def to_beginners() -> Sweep:
     for v in table.ids:
         results += [moves(table, table.open_client(v, secret("beginner", v)), data) for data in said]
         beginner = table.open_client(v, secret("beginner", v))
-        beginner.receive(wire.encode_message(table.base, SERVER, table.invitation, None), table.now)
+        beginner.receive(table.invitation_bytes(), table.now)
         results += [moves(table, beginner, data) for data in said]
     return tally(results)
 
@@ -139,9 +139,9 @@ def to_the_server() -> Sweep:
 
     def play(server: ServerSession, sender: ClientId, due: bytes, now: float, *, but: bytes = b"") -> None:
         for data in dict.fromkeys(data for data in _variants(said, due) if data != but):
-            before = _state_of(server)
+            before = state_of(server)
             refused = all(isinstance(o, Refused) for o in genuine(server, sender, data, now))
-            results.append(not refused or _state_of(server) != before)
+            results.append(not refused or state_of(server) != before)
 
     def receive(self: ServerSession, sender: ClientId, data: bytes, now: float) -> list[Output]:
         play(self, sender, data, now, but=data)
@@ -185,13 +185,6 @@ def _variants(said: Sequence[bytes], due: bytes) -> Iterator[bytes]:
         yield with_header(data, context, kind=expected.kind)
         sender = (wire.decode_envelope(data).sender + 1) % SMALL.clients
         yield with_header(data, context, sender=sender)
-
-
-def _state_of(server: ServerSession) -> object:
-    """What a message that is taken would change."""
-    known, state = server.memory()
-    phase = (state.waiting.copy(), tuple(state.inbox)) if state is not None else ()
-    return server.phase, server.cohort, tuple(known.joined), known.excluded, phase
 
 
 @contextmanager
