@@ -39,6 +39,7 @@ from .attacks import (
     a27_foreign_code,
     a31_noise_share,
     a34_downgrade,
+    a35_time,
     a38_tag_reflection,
     a39_old_secrets,
 )
@@ -72,6 +73,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a27_foreign_code.ATTACK,
     a31_noise_share.ATTACK,
     a34_downgrade.ATTACK,
+    a35_time.ATTACK,
     a38_tag_reflection.ATTACK,
     a39_old_secrets.ATTACK,
 )
