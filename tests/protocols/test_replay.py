@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from protocols import RoundConfig, SessionOverError, WireError, messages, wire
+from protocols import RoundConfig, SessionOverError, WireError, client_session, messages, wire
 from protocols.audit.attacks import a12_replay as a12
-from protocols.audit.moments import Sweep
+from protocols.audit.moments import Sweep, state_of
 from protocols.audit.table import Lies, Table, vectors_for
 from protocols.context import SERVER, ClientId
 from protocols.outputs import Output, Refused, Send
+from protocols.pairwise import client as machine
 from protocols.server_session import ServerSession
 from protocols.simulation import Federation
 
@@ -63,10 +64,16 @@ def test_teeth_a_record_that_names_no_round_opens_the_victim_s_vector() -> None:
         assert np.array_equal(a12.old_record(), vector)
 
 
-def state_of(server: ServerSession) -> object:
-    """What an accepted message would change."""
-    state = server._state
-    return (server.phase, frozenset(state.waiting), tuple(state.inbox)) if state is not None else server.phase
+@pytest.mark.parametrize("kept", ["the ratchet", "the round's number"])
+def test_either_binding_alone_refuses_an_old_record(monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    vector, names = vectors_for(a12.CONFIG, range(5))[a12.VICTIM], ("pair_keys", "share_commitments")
+    with a12.mutant():
+        standing = client_session.ratchet
+        unnumbered = [(machine, name, getattr(machine, name)) for name in names]
+    removed = unnumbered if kept == "the ratchet" else [(client_session, "ratchet", standing)]
+    for owner, name, weak in removed:
+        monkeypatch.setattr(owner, name, weak)
+    assert not np.array_equal(a12.old_record(), vector)
 
 
 def refuse_all(server: ServerSession, receive: Receive, foreign: list[bytes]) -> int:
