@@ -20,8 +20,13 @@ SEVERAL = {
         "pairwise.client.AwaitSurvivors.accept",
         "pairwise.client.AwaitConsistency.accept",
         "pairwise.client.AwaitTally.accept",
+        "pairwise.agreement",  # names the phase of an error
     },
-    "CERTIFICATE": {"pairwise.client.AwaitTally.accept", "pairwise.client.AwaitCertificates.accept"},
+    "CERTIFICATE": {
+        "pairwise.client.AwaitTally.accept",
+        "pairwise.client.AwaitCertificates.accept",
+        "pairwise.agreement",
+    },
     # The head of an empty chain, made and made again by who checks it.
     "TRANSCRIPT": {"transcript.Transcript.__init__", "transcript.chain_head"},
     # Simulations have one label, and name each purpose in the first field behind it.

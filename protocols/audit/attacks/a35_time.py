@@ -89,11 +89,11 @@ def expiry() -> Sweep:
     results = []
     for now in (before(EXPIRES), float(EXPIRES), after(EXPIRES)):
         table = Table(SMALL, expires=EXPIRES)
-        beginner = table.fresh(SLOW, secret("beginner"))
+        beginner = table.open_client(SLOW, secret("beginner"))
         table.seat()
         opening = wire.encode_message(table.next_context(), SERVER, RoundOpen(b""), None)
         table.now = now
-        for client, data in ((beginner, table.invitation()), (table.fork(SLOW), opening)):
+        for client, data in ((beginner, table.invitation_bytes()), (table.fork(SLOW), opening)):
             results.append(moves(table, client, data) != (now < EXPIRES))
     return tally(results)
 
