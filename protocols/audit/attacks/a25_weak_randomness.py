@@ -30,20 +30,19 @@ BROKEN = secret("the state of every generator")
 
 
 def run() -> Finding:
-    """An honest round among clients of one entropy, and another session of the same clients with it."""
-    table, again = (Table(CONFIG, session=number, entropy=BROKEN) for number in range(2))
+    """Honest rounds among clients of one entropy, in two sessions; the adversary is after the latter."""
+    before, table = (Table(CONFIG, session=number, entropy=BROKEN) for number in range(2))
     vectors = [vectors_for(CONFIG, range(5), salt=number) for number in range(2)]
-    for each in (table, again):
+    for each in (before, table):
         each.seat()
-    view, later = table.round(vectors[0]), again.round(vectors[1])
-    found = [
-        guess for guess in (_vector(table, view, mixed) for mixed in _guesses(table)) if guess is not None
-    ]
-    secrets = {(VICTIM, 1): vectors[0][VICTIM]}
+    earlier, view = before.round(vectors[0]), table.round(vectors[1])
+    guesses = (_vector(table, view, mixed) for mixed in _guesses(table))
+    found = [guess for guess in guesses if guess is not None]
+    secrets = {(VICTIM, 1): vectors[1][VICTIM]}
     return Finding(
-        reached=any(np.array_equal(guess, vectors[0][VICTIM]) for guess in found)
-        or _same_keys(table, again)
-        or _same_mask([v[VICTIM] for v in vectors], [seen.masked[VICTIM] for seen in (view, later)]),
+        reached=any(np.array_equal(guess, vectors[1][VICTIM]) for guess in found)
+        or _same_keys(before, table)
+        or _same_mask([v[VICTIM] for v in vectors], [seen.masked[VICTIM] for seen in (earlier, view)]),
         ring=CONFIG.ring,
         secrets=secrets,
         guesses=dict.fromkeys(secrets, found[0]) if found else {},
@@ -66,7 +65,7 @@ def _guesses(table: Table) -> Iterator[SecretBytes]:
 
 
 def _vector(table: Table, view: View, mixed: SecretBytes) -> Words | None:
-    """The victim's vector of the first round, if its session seed was made of this."""
+    """The victim's vector, if its session seed was made of this."""
     seed = derive(mixed, Label.SESSION_SEED, table.base.prefix, VICTIM)
     if AgreementKey.from_seed(derive(seed, Label.CHANNEL_KEY)).public != _channel_key(table, VICTIM):
         return None
