@@ -186,10 +186,10 @@ class AwaitInput:
         place, ring = self.place, self.place.config.ring
         # A masked array would be sent with what it hides.
         plain = isinstance(vector, np.ndarray) and not isinstance(vector, np.ma.MaskedArray)
-        found = f"{vector.dtype} of shape {vector.shape}" if plain else type(vector).__name__
-        wanted = f"{ring.dtype} of shape ({place.config.words},)"
+        found = f"shape {vector.shape} and dtype {vector.dtype}" if plain else type(vector).__name__
+        wanted = f"shape ({place.config.words},) and dtype {ring.dtype}"
         if found != wanted:
-            raise InputError(f"the round takes an array of {wanted}, not {found}: make it with prepare")
+            raise InputError(f"the round takes a vector of {wanted}, not {found}: make it with prepare")
         masked = vector.copy()
         apply_masks_threaded(masked, self._masks(), ring=ring, threads=threads)
         state = AwaitSurvivors(place, self.context, self.sharing, self.held)

@@ -115,6 +115,6 @@ def test_a_session_takes_a_plain_array_of_its_ring_alone_and_waits_for_a_better_
     view = table.open(Lies())
     table.say(ClientId(0), view.context, table.deal(view, ClientId(0)))
     client = table.clients[ClientId(0)]
-    with pytest.raises(InputError, match="the round takes an array of uint"):
+    with pytest.raises(InputError, match="the round takes a vector of shape"):
         client.submit(change(vectors[ClientId(0)]), 0.0)
     assert isinstance(client.submit(vectors[ClientId(0)], 0.0)[0], Send)
