@@ -43,6 +43,8 @@ THREATS = [Row(id, text, who, names(check), names(test)) for id, text, who, chec
 
 def exists(test: str) -> bool:
     """Whether a test of that name is written: a file, or a function or class in it."""
+    if test.startswith(CATALOGUE_TEST):
+        return test in [f"{CATALOGUE_TEST}[{attack.id}]" for attack in CATALOGUE]
     path, _, name = test.partition("::")
     if not (ROOT / path).is_file():
         return False
@@ -78,12 +80,16 @@ def test_every_threat_has_a_check_in_the_code_and_a_test(row: Row) -> None:
     assert row.checks
     assert all(resolve(check) is not None for check in row.checks)
     assert row.tests
-    for test in row.tests:
-        if test.startswith(f"{CATALOGUE_TEST}["):
-            assert test == f"{CATALOGUE_TEST}[{row.id}]"
-        else:
-            assert exists(test), test
+    assert all(map(exists, row.tests)), row.tests
     assert not row.id.startswith("A") or row.tests[0] == f"{CATALOGUE_TEST}[{row.id}]"
+
+
+def test_every_known_mistake_has_a_test() -> None:
+    mistakes = rows("Mistakes that are known from other systems")
+    assert [number for number, *_ in mistakes] == [str(number) for number in range(1, 24)]
+    for number, *_, cell in mistakes:
+        assert names(cell), number
+        assert all(map(exists, names(cell))), cell
 
 
 def test_ids_are_cited_once() -> None:
@@ -94,6 +100,7 @@ def test_ids_are_cited_once() -> None:
 def test_teeth_what_is_not_there_is_found_missing() -> None:
     assert not exists("tests/docs/test_security_model.py::test_of_nothing")
     assert not exists("tests/docs/nothing.py")
+    assert not exists(f"{CATALOGUE_TEST}[A99]")
     with pytest.raises(AttributeError):
         resolve("secagg.kdf.Nothing")
     with pytest.raises(ModuleNotFoundError):
