@@ -1,4 +1,4 @@
-"""What attack A24 rests on: its scan finds every form of an input, masked vectors look uniform, no share is clear."""
+"""What A24 rests on: its scan finds every form of an input, masked vectors look uniform, shares are sealed."""
 
 import numpy as np
 import pytest
