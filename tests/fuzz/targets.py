@@ -1,0 +1,19 @@
+"""Every decoder of bytes from outside, in one table.
+
+Not in it: the pipe between a simulation and its worker processes, which are one program under one seed
+(`protocols.worker`), and the model that a simulation's server hands to its own clients.
+"""
+
+from functools import cache
+
+from tests.fuzz import files, messages, primitives, states
+from tests.fuzz.target import Target
+
+
+@cache
+def table() -> dict[str, Target]:
+    """All targets by name."""
+    found = [*messages.targets(), *states.targets(), *files.targets(), *primitives.targets()]
+    named = {target.name: target for target in found}
+    assert len(named) == len(found)
+    return named
