@@ -285,9 +285,11 @@ def _harden(connection: sqlite3.Connection) -> None:
 def _translated(place: str, action: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    # A damaged file makes SQLite ask for more memory than there is, or quote what is no text in its message.
+    except (sqlite3.Error, OSError, MemoryError, OverflowError, UnicodeError) as error:
+        why = str(error) or type(error).__name__
         raise LedgerError(
-            f"ledger {place}: cannot {action}: {error}; release nothing, then check that the file is whole, "
+            f"ledger {place}: cannot {action}: {why}; release nothing, then check that the file is whole, "
             "that the disk has room, and that no other process holds it"
         ) from error
 

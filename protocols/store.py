@@ -183,8 +183,10 @@ def _translated(path: Path, action: str) -> Iterator[None]:
         yield
     except StateError:
         raise
-    except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
+    # A damaged file makes SQLite ask for more memory than there is, or quote what is no text in its message.
+    except (sqlite3.Error, OSError, MemoryError, OverflowError, ValueError) as error:
+        why = str(error) or type(error).__name__
         raise StateError(
-            f"the state store {path}: cannot {action}: {error}; send nothing, then check that it is a store, "
+            f"the state store {path}: cannot {action}: {why}; send nothing, then check that it is a store, "
             "that the disk has room, and that no other process holds it"
         ) from error

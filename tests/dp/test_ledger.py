@@ -258,6 +258,14 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
                 Ledger.open(damaged)
 
 
+@pytest.mark.parametrize("event", [{"session": "\ud800"}, {"round": 1 << 63}])
+def test_an_event_that_sqlite_does_not_take_is_a_ledger_error(tmp_path: Path, event: dict) -> None:
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(LedgerError, match="cannot record the event"):
+            ledger.spend(RELEASE, **{"session": "s", "round": 1, "clients": CLIENTS, **event})
+        assert ledger.entries() == ()
+
+
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database, but long enough to be mistaken for one. " * 100)
