@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs examples accuracy accuracy-1000 bench soak tune tune-1000 clean
+.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples accuracy accuracy-1000 bench soak tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +66,13 @@ bench: install  ## speed beside the hardware's floor, in one run (about nine min
 
 soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
 	$(BIN)/python benchmarks/soak.py
+
+# Heavy, and wheels for few systems: the fuzzer is no part of the set-up.
+fuzz: install  ## every decoder under coverage-guided fuzzing (TIME)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --only-binary atheris --constraint constraints.txt --editable '.[fuzz]' || { \
+	  echo "atheris has wheels for Python 3.11 to 3.13 on Linux (x86-64) only." >&2; exit 2; }
+	$(BIN)/python -m tests.fuzz.drive --runs $(FUZZ_RUNS) $(FUZZ)
 
 accuracy: install  ## the digits scenario over five seeds, with verdicts (about six minutes)
 	$(BIN)/python benchmarks/accuracy.py

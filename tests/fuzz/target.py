@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,14 @@ class Target:
         except self.errors:
             return False
         return True
+
+
+def spots(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where a part of a decoded value can be replaced: containers, and their keys."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield value, key
+            yield from spots(inner)
 
 
 def choice(data: bytes, count: int) -> tuple[int, bytes]:

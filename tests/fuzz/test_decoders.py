@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocols.outputs import Aborted, Excluded, Refused
 from tests.fuzz.messages import client_takes, moments, server_takes
-from tests.fuzz.target import MSGPACK, Target
+from tests.fuzz.target import MSGPACK, Target, spots
 from tests.fuzz.targets import table
 
 TABLE = table()
@@ -71,6 +71,7 @@ def mutated(draw: Any, target: Target) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @EVERY
 @settings(max_examples=150)
 @given(data=st.data())
@@ -96,14 +97,6 @@ VALUES = st.recursive(
 )
 
 
-def spots(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Where a value can be replaced: containers, and their keys."""
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield value, key
-            yield from spots(inner)
-
-
 def replaced(draw: Any, target: Target, seed: bytes) -> bytes | None:
     """An honest value in which one part is another, gone, or there twice; None where it cannot be written."""
     assert target.form is not None
@@ -125,6 +118,7 @@ def replaced(draw: Any, target: Target, seed: bytes) -> bytes | None:
         return None  # JSON has no bytes, TOML no null
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", FORMED, ids=lambda target: target.name)
 @settings(max_examples=150)
 @given(data=st.data())
@@ -177,6 +171,7 @@ def lengthened(target: Target, seed: bytes) -> Iterator[bytes]:
         yield from (data.replace(written, header) for header in HUGE[:4])
 
 
+@pytest.mark.slow
 @EVERY
 def test_bombs_are_refused_in_bounded_time_and_memory(target: Target) -> None:
     """The largest input is held beside itself as often as its target says, and a second is spent on it."""
