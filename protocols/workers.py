@@ -25,6 +25,7 @@ from .meter import Meter, stopped
 from .outputs import Aborted, Output, Send
 from .policy import ClientPolicy
 from .simulated import Letter, MakeInput
+from .wire import MAX_MESSAGE_BYTES
 from .worker import LENGTH_BYTES, Letters, Reply, Start, Vector, Vectors, frame, restored
 
 # Small enough that the server is busy with one batch while the next is computed; a payload for everyone
@@ -33,6 +34,8 @@ _BATCH: Final = 16
 # Batches a worker has before it: one in work, one to go on with.
 _AHEAD: Final = 2
 _READ_BYTES: Final = 1 << 20
+# A batch of the largest messages.
+_MAX_FRAME_BYTES: Final = (_BATCH + 1) * MAX_MESSAGE_BYTES
 _REPLIES: Final = msgspec.msgpack.Decoder(tuple[Reply, ...])
 
 _Item = TypeVar("_Item")
@@ -121,7 +124,7 @@ class Workers:
             contribute: Called when a client asks for its input, in the order of the letters.
 
         Raises:
-            WorkerError: If a process ended.
+            WorkerError: If a process ended, or wrote what is no reply.
             SessionOverError: If these workers are closed.
             LocalError: What a client's session raised. It closes the workers, as a consumer does that
                 stops early: other clients have gone on.
@@ -253,12 +256,30 @@ def _read(worker: _Worker) -> None:
     data = os.read(worker.stdout.fileno(), _READ_BYTES)
     if not data:
         raise _ended(worker)
-    buffer = worker.incoming
-    buffer += data
-    while len(buffer) >= (end := LENGTH_BYTES + int.from_bytes(buffer[:LENGTH_BYTES], "little")):
+    worker.incoming += data
+    try:
+        _note_replies(worker.incoming, worker.ahead)
+    except (msgspec.DecodeError, LookupError, ValueError) as error:
+        raise WorkerError(
+            f"worker process {worker.process.pid} of the simulation wrote what is no reply: {error}"
+        ) from error
+
+
+def _note_replies(buffer: bytearray, ahead: deque[list[_Errand]]) -> None:
+    """Take whole frames from the buffer; each answers the batch that was handed out first.
+
+    Raises:
+        DecodeError, LookupError, ValueError: If one does not, whatever it is instead.
+    """
+    while len(buffer) >= LENGTH_BYTES:
+        size = int.from_bytes(buffer[:LENGTH_BYTES], "little")
+        if size > _MAX_FRAME_BYTES:  # eight bytes of text are such a number: it would be awaited for ever
+            raise ValueError(f"a frame of {size} bytes")
+        if len(buffer) < (end := LENGTH_BYTES + size):
+            return
         replies = _REPLIES.decode(buffer[LENGTH_BYTES:end])
         del buffer[:end]
-        for errand, reply in zip(worker.ahead.popleft(), replies, strict=True):
+        for errand, reply in zip(ahead.popleft(), replies, strict=True):
             _note(errand, reply)
 
 

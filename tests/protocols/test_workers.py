@@ -4,7 +4,9 @@ import gc
 import io
 import os
 import signal
+import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from protocols import (
+    SERVER,
     ClientId,
     ClientPolicy,
     ConfigError,
@@ -28,12 +31,12 @@ from protocols import (
 from protocols.audit.table import vectors_for
 from protocols.errors import Code, WorkerError
 from protocols.meter import Meter
-from protocols.outputs import NeedInput
+from protocols.outputs import NeedInput, Send
 from protocols.pipeline import as_seed
 from protocols.simulated import LocalClients, client_sessions
 from protocols.simulation import Federation
-from protocols.worker import Letters, Start, Vector, Vectors, frame, restored, serve, told
-from protocols.workers import _BATCH, _Errand, _hand_out, _spawn
+from protocols.worker import Failure, Letters, Reply, Start, Vector, Vectors, frame, restored, serve, told
+from protocols.workers import _BATCH, _Errand, _hand_out, _note_replies, _read, _spawn, _Worker
 from secagg.ring import Words
 
 COMPLETE = RoundConfig(clients=40, length=30, clip=1.0, value_bits=12)
@@ -192,6 +195,40 @@ def test_a_worker_killed_between_rounds_is_noticed() -> None:
     os.kill(federation._crowd.pids[0], signal.SIGKILL)
     with pytest.raises(WorkerError, match="ended with code -9"):
         federation.round(honest(SMALL))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"a library's greeting\n",
+        (1 << 63).to_bytes(8, "little"),
+        frame([]),
+        frame([Reply(0.0)]) * 2,
+        frame([Reply(0.0, failure=Failure("SystemExit", "x"))]),
+        frame([Reply(0.0, failure=Failure("WireError", "x", "no such code"))]),
+        (1).to_bytes(8, "little") + b"\xc1",
+        (5).to_bytes(8, "little") + b"\xdd\xff\xff\xff\xff",
+    ],
+)
+def test_a_worker_that_writes_no_reply_is_told_of_by_name(written: bytes) -> None:
+    """It is not waited for, and nothing of it is taken for a client's word."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        worker = _Worker(process, process.stdin, process.stdout)
+        worker.ahead.append([_Errand(ClientId(1), b"")])
+        process.stdin.write(written)
+        with pytest.raises(WorkerError, match=f"process {process.pid} .* wrote what is no reply"):
+            _read(worker)
+
+
+def test_replies_come_in_pieces() -> None:
+    errands = [_Errand(ClientId(v), b"") for v in range(2)]
+    ahead, buffer = deque([[errand] for errand in errands]), bytearray()
+    for byte in frame([Reply(0.0, (b"one",))]) + frame([Reply(0.0, (b"two",))]):
+        buffer.append(byte)
+        _note_replies(buffer, ahead)
+    assert [errand.result for errand in errands] == [[Send((SERVER,), data)] for data in (b"one", b"two")]
 
 
 @pytest.mark.parametrize("way", ["close", "with", "garbage"])
