@@ -1,20 +1,23 @@
 """What is on the wire: envelopes, bodies, lists and configs, and the sessions that read them all."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
 from typing import get_args
 
 import msgspec
 
-from protocols import SERVER, ClientId, ConfigError, RoundConfig, WireError, wire
+from protocols import SERVER, ClientId, ConfigError, InputError, RoundConfig, WireError, wire
 from protocols.config import SkellamNoise
 from protocols.context import SUITE, VERSION
 from protocols.enrolment import check_enrolment
-from protocols.errors import PolicyRefusedError
+from protocols.errors import Code, PolicyRefusedError
 from protocols.layout import Segment
 from protocols.messages import ClientAbort
 from protocols.outputs import Output
 from protocols.task import _signed_bytes, check_task
+from protocols.worker import Reply, told
+from protocols.workers import _Errand, _note_replies
 from tests.fuzz.target import MSGPACK, Run, Target, choice
 from tests.protocols.durable_site import COMPLETE, OPERATOR, SPARSE, Site
 
@@ -88,6 +91,8 @@ def _task(data: bytes) -> None:
     assert tuple(config.to_bytes() for config in task.configs) == configs
 
 
+# What `workers` makes a `WorkerError` of.
+NO_REPLY = (msgspec.DecodeError, LookupError, ValueError)
 CONFIGS = (
     COMPLETE,
     SPARSE,
@@ -101,6 +106,20 @@ CONFIGS = (
         segments=(Segment("counts", length=3, clip=7.0, value_bits=4, weighted=False),),
         weight_bound=3,
     ),
+)
+
+
+def _replies(data: bytes) -> None:
+    """A frame from a worker that was handed a batch of two letters."""
+    errands = [_Errand(ClientId(client), b"") for client in range(2)]
+    _note_replies(bytearray(len(data).to_bytes(8, "little") + data), deque([errands]))
+    assert all(errand.reply is not None for errand in errands)
+
+
+FAILURES = (InputError("no"), WireError(Code.CONTEXT_MISMATCH, "x"))
+REPLIES = (
+    [Reply(0.5, (b"message",)), Reply(0.0, needs_input=3)],
+    [Reply(0.0, failure=told(failure)) for failure in FAILURES],
 )
 
 # Sessions: the bytes are the body of the message that comes next, whole and signed around it.
@@ -152,20 +171,22 @@ def targets() -> list[Target]:
     """All of them."""
     honest = messages()
     site = sites()[0]
-    wired: list[tuple[str, Run, type[Exception], tuple[bytes, ...], int]] = [
-        ("envelope", _envelope, WireError, tuple(honest.values()), 1 << 20),
+    bodies = {kind: wire.decode_envelope(data).body for kind, data in honest.items()}
+    wired: list[tuple[str, Run, tuple[type[Exception], ...], tuple[bytes, ...], int]] = [
+        ("envelope", _envelope, (WireError,), tuple(honest.values()), 1 << 20),
         *(
-            (f"body of {kind}", partial(_body, kind), WireError, (wire.decode_envelope(data).body,), 1 << 20)
-            for kind, data in honest.items()
+            (f"body of {kind}", partial(_body, kind), (WireError,), (body,), 1 << 20)
+            for kind, body in bodies.items()
         ),
-        ("enrolment list", _enrolment, PolicyRefusedError, (site.enrolment.to_bytes(),), 1 << 20),
-        ("config", _config, ConfigError, tuple(config.to_bytes() for config in CONFIGS), 4097),
-        ("task", _task, PolicyRefusedError, (COMPLETE.to_bytes(),), 4097),
+        ("enrolment list", _enrolment, (PolicyRefusedError,), (site.enrolment.to_bytes(),), 1 << 20),
+        ("config", _config, (ConfigError,), tuple(config.to_bytes() for config in CONFIGS), 4097),
+        ("replies of a worker", _replies, NO_REPLY, tuple(map(msgspec.msgpack.encode, REPLIES)), 1 << 20),
+        ("task", _task, (PolicyRefusedError,), (COMPLETE.to_bytes(),), 4097),
     ]
     return [
         *(
-            Target(name=name, run=run, errors=(error,), seeds=seeds, limit=limit, form=MSGPACK)
-            for name, run, error, seeds, limit in wired
+            Target(name=name, run=run, errors=errors, seeds=seeds, limit=limit, form=MSGPACK)
+            for name, run, errors, seeds, limit in wired
         ),
         _session("session of a client", client_takes, at_server=False),
         _session("session of the server", server_takes, at_server=True),

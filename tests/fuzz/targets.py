@@ -1,7 +1,7 @@
 """Every decoder of bytes from outside, in one table.
 
-Not in it: the pipe between a simulation and its worker processes, which are one program under one seed
-(`protocols.worker`), and the model that a simulation's server hands to its own clients.
+Not in it: the orders that a simulation gives to its own worker processes (`protocols.worker`), and the model
+that its server hands to its own clients.
 """
 
 from functools import cache
