@@ -124,12 +124,35 @@ def _content() -> bytes:
     return safetensors.numpy.save(state.arrays())
 
 
+def _of_vaults() -> list[Target]:
+    content = _content()
+    return [
+        Target(name="vault", run=_vault, errors=(InputError,), seeds=(_sealed(content),), limit=1 << 20),
+        Target(
+            name="vault's content",
+            run=lambda data: _vault(_sealed(data)),
+            errors=(InputError,),
+            seeds=(content,),
+            limit=1 << 20,
+            memory=5,
+        ),
+        Target(
+            name="header in a vault",
+            run=_header,
+            errors=(InputError,),
+            seeds=(content[8 : 8 + int.from_bytes(content[:8], "little")],),
+            memory=5,
+            form=JSON,
+        ),
+        Target(name="vault's key", run=_key, errors=(InputError,), seeds=(bytes(32),)),
+    ]
+
+
 def targets() -> list[Target]:
     """All of them."""
     settings = asdict(SCENARIOS["digits-1000"]) | {"versions": {"numpy": "2"}, "planned": {"threshold": 3}}
     overrides = (b"clients=20", b"epsilon = 4.5", b"noise=false", b"solver=warm", b"seed=0x7f")
     lines = "\n".join(list(sites()[0].transcript.lines())[:4]).encode()
-    content = _content()
     return [
         Target(
             name="ledger",
@@ -158,22 +181,5 @@ def targets() -> list[Target]:
             seeds=tuple(manifest.canonical() for manifest in MANIFESTS),
             form=JSON,
         ),
-        Target(name="vault", run=_vault, errors=(InputError,), seeds=(_sealed(content),), limit=1 << 20),
-        Target(
-            name="vault's content",
-            run=lambda data: _vault(_sealed(data)),
-            errors=(InputError,),
-            seeds=(content,),
-            limit=1 << 20,
-            memory=5,
-        ),
-        Target(
-            name="header in a vault",
-            run=_header,
-            errors=(InputError,),
-            seeds=(content[8 : 8 + int.from_bytes(content[:8], "little")],),
-            memory=5,
-            form=JSON,
-        ),
-        Target(name="vault's key", run=_key, errors=(InputError,), seeds=(bytes(32),)),
+        *_of_vaults(),
     ]
