@@ -1,4 +1,4 @@
-"""What A24 rests on: its scan finds every form of an input, masked vectors look uniform, shares are sealed."""
+"""What A24 rests on: its scan finds every form of an input, vectors look uniform, shares are sealed."""
 
 import numpy as np
 import pytest

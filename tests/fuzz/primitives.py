@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from protocols.audit.table import secret, signing_key
 from secagg.errors import AgreementError, DomainError, SealError, ShareError, SignatureError
 from secagg.keys import AgreementKey, verify
 from secagg.ring import Ring
@@ -9,7 +10,6 @@ from secagg.sealing import open_sealed, seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, combine, split
 from tests.fuzz.target import Target, choice
-from tests.protocols.harness import secret, signing_key
 
 KEY, CONTEXT = secret("key"), b"context"
 SIGNER, MESSAGE = signing_key("signer"), b"message"
