@@ -11,6 +11,16 @@ from typing import Any
 DEPTH = 8  # nothing in the protocol is nested deeper than four
 
 
+# Bytes of the number behind a code: of an integer's value, or of a length.
+SIZES = dict(
+    zip(
+        (*range(0xC4, 0xC7), *range(0xCC, 0xD0), *range(0xD9, 0xE0)),
+        b"\1\2\4\1\2\4\x08\1\2\4\2\4\2\4",
+        strict=True,
+    )
+)
+
+
 class NotCanonicalError(ValueError):
     """Bytes that the writer would not have written."""
 
@@ -89,10 +99,7 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         return {0xC0: None, 0xC2: False, 0xC3: True}[code], at
     if code == 0xCB:
         return _take(data, at, 8, lambda content: struct.unpack(">d", content)[0])
-    size = {
-        **{0xC4: 1, 0xC5: 2, 0xC6: 4, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8},
-        **{0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4},
-    }[code]
+    size = SIZES[code]
     number, at = _take(data, at, size, lambda content: int.from_bytes(content, "big"))
     if 0xCC <= code <= 0xCF:
         return number, at

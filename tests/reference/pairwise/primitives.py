@@ -19,7 +19,7 @@ SERVER = 2**32 - 1
 Field = bytes | int | str
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 (it is a fault of somebody else)
     """Something that SPEC refuses.
 
     Attributes:

@@ -1,11 +1,11 @@
-"""SPEC 5.1, 5.2, 6.1: the enrolment list, the task, the hash of a session and the digest of a cohort."""
+"""SPEC 5.1, 5.2: the enrolment list, the task and the hash of a session."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.reference.pairwise import canonical
 from tests.reference.pairwise.config import Config, integer, read_config
-from tests.reference.pairwise.primitives import Fault, digest, encode, packed_ids, require, verifies
+from tests.reference.pairwise.primitives import Fault, digest, encode, require, verifies
 from tests.reference.pairwise.wire import ascending
 
 ALIKE = ("clients", "threshold", "corrupt", "minimum_survivors", "degree", "server", "protection")
@@ -68,18 +68,3 @@ def task_signed(configs: Sequence[bytes]) -> bytes:
 def session_hash(operator_signature: bytes, configs: Sequence[bytes], enrolment: bytes) -> bytes:
     """SPEC 5.2."""
     return digest("session", operator_signature, *configs, enrolment)
-
-
-def cohort_digest(
-    context: bytes, identities: Mapping[int, bytes], channel_keys: Mapping[int, bytes]
-) -> bytes:
-    """SPEC 6.1, in order of id.
-
-    Args:
-        context: C0.
-        identities: Of the members, by id.
-        channel_keys: As received.
-    """
-    ids = sorted(channel_keys)
-    parts = (identities, channel_keys)
-    return digest("cohort", context, packed_ids(ids), *(b"".join(part[i] for i in ids) for part in parts))

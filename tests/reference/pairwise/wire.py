@@ -1,7 +1,9 @@
 """SPEC 3, 4: the envelope, the bodies, and the order in which a message is checked."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tests.reference.pairwise import canonical
@@ -128,8 +130,6 @@ def read(data: bytes, *, limit: int, from_server: bool) -> Message:
 
 def _signed(kind: str, sender: int, body: bytes, context: bytes) -> bytes:
     """What a client signs."""
-    import hashlib
-
     return encode("sign message", bind(context, kind, sender, SERVER), hashlib.sha256(body).digest())
 
 
@@ -165,4 +165,4 @@ def server_message(place: tuple[bytes, int, bytes], kind: str, fields: list[Any]
 
 def ascending(ids: list[int]) -> bool:
     """Strictly."""
-    return all(a < b for a, b in zip(ids, ids[1:], strict=False))
+    return all(a < b for a, b in pairwise(ids))
