@@ -29,6 +29,7 @@ def client_of(entry: dict) -> Client:
         minimum_noise_multiplier=told["minimum_noise_multiplier"],
         minimum_serial=told["minimum_serial"],
         maximum_rounds=told["maximum_rounds"],
+        minimum_difference=told.get("minimum_difference", 1),
         patience_seconds=told["patience_seconds"],
     )
     seeds = {key: unhex(entry[key]) for key in ("identity_seed", "entropy")}
@@ -55,7 +56,7 @@ def done(party: Client | Server, event: dict, messages: dict[str, bytes]) -> lis
         return party.open(event["config"], unhex(event["model"]), now)
     if does == "submit":
         assert party.round.number == event["round"]
-        return party.submit(event["input"])
+        return party.submit(event["input"], now)
     if does == "tick":
         return party.tick(now) or []
     data = messages[event["message"]]

@@ -15,6 +15,7 @@ from tests.reference.pairwise import cohort, keys, setup, wire
 from tests.reference.pairwise.client_round import Round, SitsOut
 from tests.reference.pairwise.config import Config
 from tests.reference.pairwise.primitives import (
+    SERVER,
     Fault,
     channel_public,
     digest,
@@ -45,6 +46,7 @@ class Policy:
         minimum_noise_multiplier: Zero accepts a task without noise.
         minimum_serial: Of the enrolment list.
         maximum_rounds: Of a session, or None.
+        minimum_difference: Between the survivors of two rounds of a session; 1 accepts any.
         patience_seconds: Without a message, after which a round is given up.
     """
 
@@ -56,6 +58,7 @@ class Policy:
     minimum_noise_multiplier: float
     minimum_serial: int
     maximum_rounds: int | None
+    minimum_difference: int
     patience_seconds: float
 
     def accept(self, config: Config) -> None:
@@ -86,11 +89,12 @@ class Client:
         self.cohort: cohort.Cohort | None = None
         self.tag_keys: dict[tuple[int, int], bytes] = {}
         self.channels: dict[int, bytes] = {}
+        self.told: list[set[int]] = []
         self.next_round = 1
         self.round: Round | None = None
-        self.gave_up = False
         self.model = b""
-        self.last_message, self.last_answer = b"", list[Output]()
+        self.last_message: bytes | None = None
+        self.last_answer: list[Output] = []
         self.processed: set[bytes] = set()
         self.heard = 0.0
 
@@ -107,9 +111,10 @@ class Client:
         """What this client does on a message, at a time in seconds."""
         if self.state == "over":
             return []
-        self.tick(now)
         if data == self.last_message:
             return self.last_answer
+        if data in self.processed:
+            return []
         try:
             answer = self._taken(data, now)
         except Fault as fault:
@@ -125,14 +130,14 @@ class Client:
         if self.round is not None and now - self.heard >= self.policy.patience_seconds:
             self._give_up()
 
-    def submit(self, values: Sequence[int]) -> list[Output]:
+    def submit(self, values: Sequence[int], now: float) -> list[Output]:
         """Give the input that is awaited."""
         assert self.round is not None
-        self.last_answer = [self._said("masked", self.round.masked(values))]
+        self.heard, self.last_answer = now, [self._said("masked", self.round.masked(values))]
         return self.last_answer
 
     def _give_up(self) -> None:
-        self.round, self.gave_up, self.last_answer = None, True, []
+        self.round, self.last_answer = None, []
 
     def _end(self, fault: Fault) -> list[Output]:
         suspects = sorted(fault.suspects)
@@ -158,17 +163,16 @@ class Client:
 
     def _taken(self, data: bytes, now: float) -> list[Output] | None:
         """The answer to a message, or nothing where it is passed over."""
-        message = wire.read(data, limit=MOST_BYTES, from_server=True)
+        message = wire.read(data, limit=MOST_BYTES)
+        require(message.sender == SERVER and not message.signature, "malformed-message")
         if self.state == "invitation":
             return self._invited(message, now)
         require(message.session == self.session, "context-mismatch")
         if self.state == "cohort":
             return self._seated(message)
-        if data in self.processed or message.round < self.next_round - 1:
-            return None
         if message.kind == "open" and message.round >= self.next_round:
             return self._open(message, now)
-        if self.gave_up and message.round < self.next_round:
+        if message.round < self.next_round - (self.round is not None):
             return None
         return self._in_round(message)
 
@@ -180,7 +184,7 @@ class Client:
         configs, operator_signature, enrolment = message.fields()
         self.enrolment = setup.read_enrolment(enrolment, policy.authority)
         require(self.enrolment.serial >= policy.minimum_serial, "enrolment-stale")
-        require(now <= self.enrolment.expires, "enrolment-expired")
+        require(now < self.enrolment.expires, "enrolment-expired")
         own = identity_public(self.identity_seed)
         require(self.enrolment.identities.get(self.me) == own, "unknown-identity")
         signed = verifies(policy.operator, operator_signature, setup.task_signed(configs))
@@ -249,7 +253,7 @@ class Client:
         number, policy = message.round, self.policy
         chosen = [config for config in self.configs if config.hash == message.config_hash]
         require(bool(chosen), "config-invalid")
-        require(now <= self.enrolment.expires, "enrolment-expired")
+        require(now < self.enrolment.expires, "enrolment-expired")
         require(policy.maximum_rounds is None or number <= policy.maximum_rounds, "too-many-rounds")
         require(number < self.next_round + MOST_SKIPPED, "round-skipped")
         assert self.cohort is not None
@@ -258,10 +262,13 @@ class Client:
         place = (self.session, number, chosen[0].hash)
         context = prefix(*place, cohort=self.cohort.digest, model=digest("model", model))
         pairs = {v: keys.pair_keys(channel, context, self.me, v) for v, channel in self.channels.items()}
-        self.round = Round(self.me, number, chosen[0], self.cohort, context, self.tag_keys, pairs)
+        self.round = Round(
+            *(self.me, number, chosen[0], self.cohort, context, self.tag_keys),
+            *(policy.minimum_difference, self.told, pairs),
+        )
         self.model, shares = model, self.round.shares(self.seed)
         self._ratchet()
-        self.gave_up, self.processed = False, set()
+        self.processed = set()
         return [self._said("shares", shares)]
 
     def _ratchet(self) -> None:

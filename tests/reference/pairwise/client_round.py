@@ -22,6 +22,8 @@ class Round:
         me, number, config, cohort: Whose round it is, and which.
         context: C.
         tag_keys: By (sender, receiver), for pairs with a witness.
+        minimum_difference: Of the policy; 1 accepts any sets of survivors.
+        told: Every U3 that the client was told in the session.
         pairs: Keys of the round by neighbour: of the own record, of the neighbour's, and s_uv.
         b: The seed of the self mask.
         awaited: The kind of message that is to come, "input", or "" once it has answered.
@@ -34,6 +36,8 @@ class Round:
     cohort: Cohort
     context: bytes
     tag_keys: Mapping[tuple[int, int], bytes]
+    minimum_difference: int
+    told: list[set[int]]
     pairs: dict[int, tuple[bytes, bytes, bytes]]
     b: bytes = b""
     awaited: str = "deal"
@@ -123,6 +127,9 @@ class Round:
         require(wire.ascending(dropped) and set(dropped) <= set(self.u2) - {self.me}, invalid)
         require(len(self.u2) - len(dropped) >= self.config.m, invalid)
         self.u3 = [v for v in self.u2 if v not in dropped]
+        distances = [len(earlier ^ set(self.u3)) for earlier in self.told]
+        require(all(not 0 < d < self.minimum_difference for d in distances), "survivor-sets-too-close")
+        self.told.append(set(self.u3))
         self.view = keys.view_digest(self.context, self.cohort.without(self.u2), dropped)
         self.awaited = "tags" if self.me in self.cohort.witnesses else "certified"
         return "consistency", [self.view, self._words_for(self._witnesses(), keys.tag)]

@@ -131,11 +131,12 @@ def _segments_well_formed(segments: object) -> bool:
 
 def _segment_well_formed(fields: dict[str, Any]) -> bool:
     """What the update, which is the config itself, and a further segment have in common."""
-    return (
-        integer(fields["length"], 1, MOST_WORDS)
-        and number(fields["clip"])
-        and integer(fields["value_bits"], 2, 44)
-    )
+    if not integer(fields["length"], 1, MOST_WORDS) or not integer(fields["value_bits"], 2, 44):
+        return False
+    bound = 2 ** (fields["value_bits"] - 1) - 1
+    clip = fields["clip"]
+    # B / clip is what an update is multiplied by; it must neither overflow nor vanish.
+    return number(clip) and clip <= 1e300 and bound / 2 <= bound / clip * clip < math.inf
 
 
 def _thresholds_hold(fields: dict[str, Any]) -> bool:
@@ -190,6 +191,7 @@ def _noise_tail(fields: dict[str, Any], deviation: float, d: int) -> int:
     v = q / honest
     if v * honest < q:
         v = math.nextafter(v, math.inf)
+    require(0.01 <= v <= 2**30, "config-invalid")
     variance = fields["clients"] * v
     level = -56 - math.ceil(math.log2(d))
     needed = (1 - level) * math.log(2) * (1 + 1e-12)

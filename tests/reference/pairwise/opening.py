@@ -81,13 +81,11 @@ def left_out(round_: Round) -> set[int]:
         for u in dealt
     }
     out = {u for u, others in differs.items() if len(others) > round_.config.c}
-    while True:
-        left = {u: differs[u] - out for u in sorted(dealt) if u not in out and differs[u] - out}
-        if not left:
-            break
-        first = max(left, key=lambda u: len(left[u]))
-        second = max(sorted(left[first]), key=lambda u: len(left[u]))
-        out |= {first, second}
+    most_first = sorted(dealt, key=lambda u: (-len(differs[u]), u))
+    for u in most_first:
+        left = [v for v in most_first if v in differs[u] and v not in out]
+        if u not in out and left:
+            out |= {u, left[0]}
     while True:
         u2 = set(dealt) - out
         lonely = {u for u in u2 if len(u2 & set(holders[u])) < round_.config.t}

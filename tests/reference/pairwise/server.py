@@ -45,7 +45,8 @@ class Server:
         self.invitation = [configs, operator_signature, enrolment]
         self.phase, self.expected = "join", sorted(self.identities)
         self.deadline = phase_seconds
-        self.heard: dict[tuple[str, int], bytes] = {}
+        self.signed: dict[tuple[str, int], bytes] = {}  # by kind and sender, since the round opened
+        self.spoken: set[int] = set()  # in this phase
         self.excluded: set[int] = set()
         self.joins: dict[int, tuple[bytes, bytes]] = {}
         self.cohort: cohort.Cohort | None = None
@@ -56,7 +57,8 @@ class Server:
 
     def invite(self) -> list[Output]:
         """The invitation of everyone who is enrolled."""
-        return [self._said("invitation", self.invitation, self.expected)]
+        assert self.round is None
+        return [self._said("invitation", self.invitation, sorted(self.identities))]
 
     def open(self, config: int, model: bytes, now: float) -> list[Output]:
         """Begin the next round, under one of the task's configs."""
@@ -65,19 +67,25 @@ class Server:
         self.rounds += 1
         place = (self.session, self.rounds, self.configs[config].hash)
         context = prefix(*place, cohort=self.cohort.digest, model=digest("model", model))
-        self.round, self.heard = Round(self.rounds, config, self.configs[config], self.cohort, context), {}
+        self.round, self.signed = Round(self.rounds, config, self.configs[config], self.cohort, context), {}
         self._await("shares", self.cohort.members, now)
         return [self._said("open", [model], self.expected)]
 
     def receive(self, data: bytes, connection: int, now: float) -> list[Output]:
-        """SPEC 8, the order of checks."""
-        closed = self.tick(now)
+        """SPEC 8, the order of checks; a connection proves nothing and only names who is refused."""
         try:
-            message = self._checked(data, connection)
+            message = self._checked(data)
         except Fault as fault:
-            refused = {"refused": connection, "code": fault.code, "suspects": list(fault.suspects)}
-            return [*closed, refused]
-        return [*closed, *self._judged(message, data, now)]
+            return [{"refused": connection, "code": fault.code, "suspects": list(fault.suspects)}]
+        try:
+            self._judge(message, data)
+        except Fault as fault:
+            if fault.code == "unexpected-message":
+                return [{"refused": message.sender, "code": fault.code, "suspects": []}]
+            self.excluded.add(message.sender)
+            gone = {"excluded": message.sender, "code": fault.code, "suspects": list(fault.suspects)}
+            return [gone, *self._close_if_complete(now)]
+        return self._close_if_complete(now)
 
     def tick(self, now: float) -> list[Output]:
         """Close the phase whose deadline has come."""
@@ -85,46 +93,45 @@ class Server:
 
     # Messages
 
-    def _checked(self, data: bytes, connection: int) -> wire.Message:
+    def _checked(self, data: bytes) -> wire.Message:
         """What refuses a message and accuses nobody."""
         limit = 4096 + max(self.longest, 256 * self.base.n)
-        message = wire.read(data, limit=limit, from_server=False)
-        require(message.sender == connection, "context-mismatch")
+        message = wire.read(data, limit=limit)
         require(message.sender in self.identities, "unknown-identity")
-        place = self._place()
+        place = (
+            self._place() if self.phase not in ("join", "open", "over") and message.round else self._setup()
+        )
+        if message.kind == "client-abort" and 0 < message.round <= self.rounds:
+            place = (self.session, message.round, message.config_hash)
         require((message.session, message.round, message.config_hash) == place, "context-mismatch")
         context = prefix(*place)
-        if self.round is not None and message.kind != "client-abort":
+        if message.round and message.kind != "client-abort":
+            assert self.round is not None
             context = self.round.context
         signed = message.signed_by(self.identities[message.sender], context)
         require(signed, "signature-invalid", [message.sender])
         return message
 
-    def _judged(self, message: wire.Message, data: bytes, now: float) -> list[Output]:
-        """What holds the sender to account."""
+    def _judge(self, message: wire.Message, data: bytes) -> None:
+        """What holds the sender to account: every fault but `unexpected-message` excludes it."""
         sender, kind = message.sender, message.kind
-        refused = {"refused": sender, "code": "unexpected-message", "suspects": []}
-        if sender in self.excluded:
-            return [refused]
-        if (kind, sender) in self.heard:
-            if self.heard[kind, sender] == data:
-                return []
-            return self._exclude(sender, "conflicting-duplicate", now)
+        require(sender not in self.excluded, "unexpected-message")
+        first = self.signed.setdefault((kind, sender), data)
+        require(first == data, "conflicting-duplicate", [sender])
+        if kind == self.phase and sender in self.spoken:
+            return
         if kind == "client-abort":
-            return self._exclude(sender, "peer-aborted", now)
-        if kind != self.phase or sender not in self.expected:
-            return self._exclude(sender, "wrong-message-type", now) if self.phase == "join" else [refused]
+            _, suspects = message.fields()
+            raise Fault("peer-aborted", suspects)
+        if self.phase == "join":
+            require(kind == "join", "wrong-message-type")
+        require(kind == self.phase and sender in self.expected, "unexpected-message")
+        fields = message.fields()
         try:
-            self._take(sender, kind, message.fields(), message.signature)
+            self._take(sender, kind, fields, message.signature)
         except Fault as fault:
-            return self._exclude(sender, fault.code, now)
-        self.heard[kind, sender] = data
-        return self._close_if_complete(now)
-
-    def _exclude(self, client: int, code: str, now: float) -> list[Output]:
-        self.excluded.add(client)
-        excluded = {"excluded": client, "code": code, "suspects": [client]}
-        return [excluded, *self._close_if_complete(now)]
+            raise Fault(fault.code, [sender]) from fault
+        self.spoken.add(sender)
 
     def _take(self, sender: int, kind: str, fields: list[Any], signature: bytes) -> None:
         """The table of SPEC 8: the checks of a body, each excluding the sender."""
@@ -154,9 +161,12 @@ class Server:
 
     # Sending
 
+    def _setup(self) -> tuple[bytes, int, bytes]:
+        return self.session, 0, self.session_hash
+
     def _place(self) -> tuple[bytes, int, bytes]:
         if self.round is None:
-            return self.session, 0, self.session_hash
+            return self._setup()
         return self.session, self.round.number, self.round.config.hash
 
     def _said(self, kind: str, fields: list[Any], receivers: Iterable[int]) -> Output:
@@ -164,17 +174,21 @@ class Server:
         return {"send": data, "to": list(receivers)}
 
     def _said_to_each(self, kind: str, told: dict[int, list[Any]]) -> list[Output]:
-        return [self._said(kind, told[v], [v]) for v in told if v not in self.excluded]
+        return [self._said(kind, fields, [v]) for v, fields in told.items()]
 
     # Phases
 
     def _await(self, phase: str, clients: Iterable[int], now: float) -> None:
-        self.phase, self.expected = phase, [v for v in clients if v not in self.excluded]
+        self.phase, self.spoken = phase, set()
+        self.expected = [v for v in clients if v not in self.excluded]
         self.deadline = now + self.phase_seconds
 
+    def _silent(self) -> list[int]:
+        """Those who are expected and have not spoken."""
+        return [v for v in self.expected if v not in self.spoken and v not in self.excluded]
+
     def _close_if_complete(self, now: float) -> list[Output]:
-        waiting = [v for v in self.expected if (self.phase, v) not in self.heard and v not in self.excluded]
-        return [] if self.phase in ("open", "over") or waiting else self._close(now)
+        return [] if self.phase in ("open", "over") or self._silent() else self._close(now)
 
     def _close(self, now: float) -> list[Output]:
         """End the phase: begin the next one, or end the round."""
@@ -186,25 +200,26 @@ class Server:
             "certificates": self._close_certificates,
             "unmask": self._close_unmask,
         }
-        silent = [v for v in self.expected if (self.phase, v) not in self.heard]
-        was = self.phase
+        was, silent = self.phase, self._silent()
         try:
             outputs = close[self.phase](now)
         except Fault as fault:
-            self.phase = "over" if self.phase == "join" else "open"
-            suspects = list(fault.suspects) or (silent if fault.code == "too-few-clients" else [])
-            ended: Output = {"ended": True, "code": fault.code, "suspects": suspects}
-            if fault.code != "dealer-inconsistent":
-                return [ended]
-            self.excluded |= set(suspects)
-            return [{"excluded": v, "code": fault.code, "suspects": [v]} for v in suspects] + [ended]
+            self.phase = "over" if was == "join" else "open"
+            suspects = list(fault.suspects)
+            if fault.code == "dealer-inconsistent":
+                self.excluded |= set(suspects)
+            if fault.code == "too-few-clients" and not suspects:
+                suspects = silent
+            return [{"ended": True, "code": fault.code, "suspects": suspects}]
         return [*outputs, *(self._close_if_complete(now) if self.phase != was else [])]
 
     def _close_join(self, now: float) -> list[Output]:
         joined = [v for v in sorted(self.joins) if v not in self.excluded][: self.base.n]
-        require(len(joined) >= self.base.m and self.base.holds_for(len(joined)), "too-few-clients")
+        absent = [v for v in sorted(self.identities) if v not in joined]
+        enough = len(joined) >= self.base.m and self.base.holds_for(len(joined))
+        require(enough, "too-few-clients", absent)
         channel_keys = {v: self.joins[v][0] for v in joined}
-        self.cohort = cohort.make(prefix(*self._place()), self.identities, channel_keys, self.base)
+        self.cohort = cohort.make(prefix(*self._setup()), self.identities, channel_keys, self.base)
         self._await("open", [], math.inf)
         return [self._said("cohort", [[[v, *self.joins[v]] for v in joined]], joined)]
 
@@ -222,7 +237,7 @@ class Server:
         assert round_ is not None
         require(len(round_.masked) >= round_.config.m, "too-few-clients")
         self._await("consistency", sorted(round_.masked), now)
-        return [self._said("survivors", [round_.dropped()], self.expected)]
+        return [self._said("survivors", [round_.dropped()], sorted(round_.masked))]
 
     def _close_consistency(self, now: float) -> list[Output]:
         round_ = self.round

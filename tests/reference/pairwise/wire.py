@@ -20,7 +20,7 @@ def _binary(least: int, most: int) -> Check:
 
 
 def _text(most: int) -> Check:
-    return lambda value: type(value) is str and len(value.encode("utf-8")) <= most
+    return lambda value: type(value) is str and len(value) <= most
 
 
 def _many(entry: Check, most: int = MOST_ENTRIES, least: int = 0) -> Check:
@@ -44,19 +44,21 @@ _d, _sig, _rec, _bytes, _ids = (
     _many(_id),
 )
 
+_words, _list = _binary(0, 16 * MOST_ENTRIES), _binary(0, 32 * MOST_ENTRIES + 16)
+
 BODIES: dict[str, Check] = {
     "invitation": _array(_many(_binary(0, 4096), most=8, least=1), _sig, _bytes),
     "join": _array(_d),
     "cohort": _array(_many(_array(_id, _d, _sig))),
     "open": _array(_bytes),
-    "shares": _array(_d, _many(_rec), _many(_d), _many(_d), _bytes, _bytes),
+    "shares": _array(_d, _many(_rec), _many(_d), _many(_d), _list, _words),
     "deal": _array(_ids, _many(_rec), _many(_d), _many(_d)),
     "masked": _array(_bytes),
     "survivors": _array(_ids),
-    "consistency": _array(_d, _bytes),
-    "tags": _array(_ids, _bytes),
-    "certificates": _array(_bytes),
-    "certified": _array(_ids, _bytes),
+    "consistency": _array(_d, _words),
+    "tags": _array(_ids, _words),
+    "certificates": _array(_words),
+    "certified": _array(_ids, _words),
     "unmask": _array(_many(_d)),
     "client-abort": _array(_text(64), _ids),
 }
@@ -92,8 +94,8 @@ class Message:
 
 
 _ENVELOPE = _array(
-    _text(MOST_BYTES),
-    _text(MOST_BYTES),
+    _text(32),
+    _text(64),
     _binary(16, 16),
     lambda value: integer(value, 0, 2**63 - 1),
     _binary(32, 32),
@@ -104,13 +106,12 @@ _ENVELOPE = _array(
 )
 
 
-def read(data: bytes, *, limit: int, from_server: bool) -> Message:
+def read(data: bytes, *, limit: int) -> Message:
     """SPEC 3: size, shape and canonical form, version and suite, kind.
 
     Args:
         data: The message.
         limit: The most bytes that the receiver takes.
-        from_server: Whether a client reads; who sent it decides what sender and signature look like.
     """
     require(len(data) <= limit, "message-too-large")
     try:
@@ -119,10 +120,6 @@ def read(data: bytes, *, limit: int, from_server: bool) -> Message:
         raise Fault("malformed-message") from error
     require(_ENVELOPE(fields), "malformed-message")
     message = Message(*fields[2:])
-    if from_server:
-        require(message.sender == SERVER and not message.signature, "malformed-message")
-    else:
-        require(message.sender != SERVER and len(message.signature) == 64, "malformed-message")
     require(fields[:2] == [VERSION, SUITE], "version-unsupported")
     require(message.kind in BODIES, "wrong-message-type")
     return message
