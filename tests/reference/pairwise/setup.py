@@ -28,9 +28,14 @@ def read_enrolment(data: bytes, authority: bytes) -> Enrolment:
         raise Fault("enrolment-signature-invalid") from error
     require(_well_formed(fields), "enrolment-signature-invalid")
     serial, expires, ids, identities, signature = fields
-    signed = encode("sign enrolment", serial, expires, len(ids), *ids, *identities)
+    signed = enrolment_signed(serial, expires, ids, identities)
     require(verifies(authority, signature, signed), "enrolment-signature-invalid")
     return Enrolment(serial, expires, dict(zip(ids, identities, strict=True)))
+
+
+def enrolment_signed(serial: int, expires: int, ids: Sequence[int], identities: Sequence[bytes]) -> bytes:
+    """What the authority signs."""
+    return encode("sign enrolment", serial, expires, len(ids), *ids, *identities)
 
 
 def _well_formed(fields: object) -> bool:

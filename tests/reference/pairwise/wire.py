@@ -125,7 +125,7 @@ def read(data: bytes, *, limit: int) -> Message:
     return message
 
 
-def _signed(kind: str, sender: int, body: bytes, context: bytes) -> bytes:
+def signed(kind: str, sender: int, body: bytes, context: bytes) -> bytes:
     """What a client signs."""
     return encode("sign message", bind(context, kind, sender, SERVER), hashlib.sha256(body).digest())
 
@@ -134,7 +134,7 @@ def verifies(
     identity: bytes, signature: bytes, *, kind: str, sender: int, body: bytes, context: bytes
 ) -> bool:
     """Whether a signature over a body, as a message of a kind from a sender, is good."""
-    return signature_verifies(identity, signature, _signed(kind, sender, body, context))
+    return signature_verifies(identity, signature, signed(kind, sender, body, context))
 
 
 def client_message(
@@ -151,7 +151,7 @@ def client_message(
         context: That the signature is in.
     """
     body = canonical.write(fields)
-    signature = sign(seed, _signed(kind, sender, body, context))
+    signature = sign(seed, signed(kind, sender, body, context))
     return canonical.write([VERSION, SUITE, *place, sender, kind, body, signature])
 
 
