@@ -109,17 +109,20 @@ def check_answer(round_: Round, sender: int, shares: list[bytes]) -> None:
 
 def total(round_: Round) -> list[int]:
     """The sum, or the fault that ends the round."""
-    config, context, dropped = round_.config, round_.context, round_.dropped()
+    config, context = round_.config, round_.context
     secrets = {u: _secret(round_, u) for u in round_.u2}
-    for u in round_.masked:
-        committed = keys.seed_commitment(context, u, secrets[u])
-        require(round_.shares[u][0] == committed, "dealer-inconsistent", [u])
-    seeds = {u: listed_seeds(round_, u, secrets[u]) for u in dropped}
+    seeds = {}  # by dropped client, of its pairs with survivors
+    for u in round_.u2:
+        if u in round_.masked:
+            committed = keys.seed_commitment(context, u, secrets[u])
+            require(round_.shares[u][0] == committed, "dealer-inconsistent", [u])
+        else:
+            seeds[u] = listed_seeds(round_, u, secrets[u])
     u2, words = keys.sharing_digest(context, round_.missing()), [0] * config.d
     for u, vector in round_.masked.items():
         mask = keys.self_mask(secrets[u], context, u2, u, bits=config.b, count=config.d)
         words = keys.added(keys.added(words, 1, vector, config.b), -1, mask, config.b)
-    for u in dropped:
+    for u in seeds:
         for v, seed in seeds[u].items():
             mask = keys.pair_mask(seed, context, u2, bits=config.b, count=config.d)
             words = keys.added(words, keys.sign_towards(u, v), mask, config.b)
