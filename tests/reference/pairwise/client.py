@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from tests.reference.pairwise import cohort, keys, setup, wire
+from tests.reference.pairwise import canonical, cohort, keys, setup, wire
 from tests.reference.pairwise.client_round import Round, SitsOut
 from tests.reference.pairwise.config import Config
 from tests.reference.pairwise.primitives import (
@@ -30,8 +30,14 @@ MOST_SKIPPED = 256
 Output = dict[str, Any]
 
 # What a client is in, by what it awaits, in the words of the vectors.
-PHASES = {"deal": "shares", "input": "masked", "survivors": "masked", "tags": "consistency"}
-PHASES |= {"certified": "certificates", "": "open"}
+PHASES = {
+    "deal": "shares",
+    "input": "masked",
+    "survivors": "masked",
+    "tags": "consistency",
+    "certified": "certificates",
+    "": "open",
+}
 
 
 @dataclass(frozen=True)
@@ -195,11 +201,8 @@ class Client:
         self.session = message.session
         self.session_hash = setup.session_hash(operator_signature, configs, enrolment)
         require((message.round, message.config_hash) == (0, self.session_hash), "context-mismatch")
-        secret = keys.session_secret(
-            *(prefix(*self._place()), self.session, self.me),
-            identity_seed=self.identity_seed,
-            entropy=self.entropy,
-        )
+        seeds = {"identity_seed": self.identity_seed, "entropy": self.entropy}
+        secret = keys.session_secret(prefix(*self._place()), self.session, self.me, **seeds)
         self.private, self.seed = keys.channel_seed(secret), keys.first_seed(secret)
         self.state = "cohort"
         return [self._said("join", [channel_public(self.private)])]
@@ -222,11 +225,11 @@ class Client:
         self.cohort = cohort.make(context, identities, channel_keys, base)
         peers = self.cohort.peers(self.me)
         for v, key, signature in members:
-            body = wire.canonical.write([key])
-            if v in peers and not wire.verifies(
-                identities[v], signature, kind="join", sender=v, body=body, context=context
-            ):
-                raise Fault("peer-key-signature-invalid", [v])
+            body = canonical.write([key])
+            if v in peers:
+                says = {"kind": "join", "sender": v, "body": body, "context": context}
+                signed = wire.verifies(identities[v], signature, **says)
+                require(signed, "peer-key-signature-invalid", [v])
         for v in peers:
             self._agree(v, channel_keys)
         self.state = "seated"
@@ -263,8 +266,15 @@ class Client:
         context = prefix(*place, cohort=self.cohort.digest, model=digest("model", model))
         pairs = {v: keys.pair_keys(channel, context, self.me, v) for v, channel in self.channels.items()}
         self.round = Round(
-            *(self.me, number, chosen[0], self.cohort, context, self.tag_keys),
-            *(policy.minimum_difference, self.told, pairs),
+            me=self.me,
+            number=number,
+            config=chosen[0],
+            cohort=self.cohort,
+            context=context,
+            tag_keys=self.tag_keys,
+            minimum_difference=policy.minimum_difference,
+            told=self.told,
+            pairs=pairs,
         )
         self.model, shares = model, self.round.shares(self.seed)
         self._ratchet()

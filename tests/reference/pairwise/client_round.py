@@ -14,7 +14,7 @@ from tests.reference.pairwise.primitives import Fault, open_sealed, pack_vector,
 Fields = list[object]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Round:
     """What a client has of a round.
 

@@ -98,19 +98,20 @@ class Server:
         limit = 4096 + max(self.longest, 256 * self.base.n)
         message = wire.read(data, limit=limit)
         require(message.sender in self.identities, "unknown-identity")
-        place = (
-            self._place() if self.phase not in ("join", "open", "over") and message.round else self._setup()
-        )
-        if message.kind == "client-abort" and 0 < message.round <= self.rounds:
-            place = (self.session, message.round, message.config_hash)
+        place, context = self._moment(message)
         require((message.session, message.round, message.config_hash) == place, "context-mismatch")
-        context = prefix(*place)
-        if message.round and message.kind != "client-abort":
-            assert self.round is not None
-            context = self.round.context
         signed = message.signed_by(self.identities[message.sender], context)
         require(signed, "signature-invalid", [message.sender])
         return message
+
+    def _moment(self, message: wire.Message) -> tuple[tuple[bytes, int, bytes], bytes]:
+        """The place and the context that a message must have now."""
+        if message.kind == "client-abort" and 0 < message.round <= self.rounds:
+            place = (self.session, message.round, message.config_hash)
+            return place, prefix(*place)
+        if self.round is None or self.phase == "open" or message.round == 0:
+            return self._setup(), prefix(*self._setup())
+        return self._place(), self.round.context
 
     def _judge(self, message: wire.Message, data: bytes) -> None:
         """What holds the sender to account: every fault but `unexpected-message` excludes it."""
