@@ -66,7 +66,7 @@ def seed(*name: object) -> bytes:
 def config_bytes(fields: dict) -> bytes:
     """A config as it is signed, with the width that follows from it."""
     ordered = {key: fields[key] for key in written_config.ORDER if key in fields}
-    return canonical.write({**ordered, "ring_bits": written_config.ring(fields)[1]})
+    return canonical.write({**ordered, "ring_bits": written_config.ring(fields).b})
 
 
 def shown(output: Output, hashes: list[bytes]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import pytest
 import tests.reference.pairwise.client as reference_client
 from tests.reference.pairwise import canonical, setup
 from tests.reference.pairwise.client import Client, Policy
-from tests.reference.pairwise.config import read_config
 from tests.reference.pairwise.primitives import identity_public
 from tests.reference.pairwise.server import Server
+from tests.vectors.second_parts import CHECKS, config_of
 
 FOLDER = Path(os.environ.get("VECTORS", Path(__file__).parent / "pairwise-1"))
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -115,10 +114,7 @@ def test_nothing_but_the_alteration_is_refused(vector: dict) -> None:
 @pytest.mark.parametrize("vector", SESSIONS.values(), ids=SESSIONS)
 def test_what_a_file_says_of_its_setup_follows_from_its_seeds_and_bytes(vector: dict) -> None:
     fixed = vector["setup"]
-    configs = [unhex(config["bytes"]) for config in fixed["configs"]]
-    for config, told in zip(map(read_config, configs), fixed["configs"], strict=True):
-        assert (config.hash.hex(), config.d, config.b) == (told["hash"], told["words"], told["ring_bits"])
-        assert config.fields == told["fields"]
+    configs = [config_of(told).data for told in fixed["configs"]]
     if fixed.keys() == {"configs"}:  # the events are one client's, which is sent the rest
         assert "server" not in {event["party"] for event in vector["events"]}
         return
@@ -145,13 +141,19 @@ def test_one_bit_of_any_message_is_noticed() -> None:
 
 # The parts that a session is made of
 
-COMPONENTS: dict[str, Callable[[dict], None]] = {}
+PARTS = {name: vector for name, vector in FILES.items() if vector["kind"] != "session"}
+
+
+@pytest.mark.parametrize("vector", PARTS.values(), ids=PARTS)
+def test_every_part_of_a_session_is_what_stands_in_the_file(vector: dict) -> None:
+    assert vector["expect"] == "ok"
+    CHECKS[vector["kind"]](vector)
 
 
 def test_every_file_is_held_against_the_second_implementation() -> None:
     kinds = Counter(vector["kind"] for vector in FILES.values())
-    assert kinds.keys() == {"session", *COMPONENTS}
-    assert len(SESSIONS) + sum(kinds[kind] for kind in COMPONENTS) == len(FILES)
+    assert kinds.keys() == {"session", *CHECKS}
+    assert len(SESSIONS) + len(PARTS) == len(FILES)
     assert len(FAULTS) >= 40
     assert len(FILES) - len(FAULTS) >= 40
 

@@ -16,6 +16,29 @@ MOST_WORDS = 2**28
 
 
 @dataclass(frozen=True)
+class Ring:
+    """The numbers of SPEC 2.4.
+
+    Attributes:
+        d: Words of a vector.
+        b: Bits of a word.
+        r: What a weight of one is in grid units, zero without a weight bound.
+        sensitivity: N, the L2 norm that bounds a vector.
+        bound: M, which bounds a coordinate.
+        tail: T, which bounds the summed noise of a coordinate.
+        largest: S, the largest magnitude of a coordinate of the sum.
+    """
+
+    d: int
+    b: int
+    r: int
+    sensitivity: int
+    bound: int
+    tail: int
+    largest: int
+
+
+@dataclass(frozen=True)
 class Config:
     """A config that holds, by the letters of SPEC.
 
@@ -25,9 +48,7 @@ class Config:
         hash: config_hash.
         n, t, m, c: Clients, threshold, minimum survivors, corrupt clients.
         k: The degree, or None on the complete graph.
-        d: Words of a vector.
-        b: Bits of a word.
-        largest: S, the largest magnitude of a coordinate of the sum.
+        ring: What follows from them.
     """
 
     data: bytes
@@ -38,9 +59,17 @@ class Config:
     m: int
     c: int
     k: int | None
-    d: int
-    b: int
-    largest: int
+    ring: Ring
+
+    @property
+    def d(self) -> int:
+        """Words of a vector."""
+        return self.ring.d
+
+    @property
+    def b(self) -> int:
+        """Bits of a word."""
+        return self.ring.b
 
     @property
     def active(self) -> bool:
@@ -80,12 +109,12 @@ def read_config(data: bytes) -> Config:
         raise Fault("config-invalid") from error
     require(_well_formed(fields), "config-invalid")
     require(_thresholds_hold(fields), "config-invalid")
-    words, bits, largest = ring(fields)
-    require(fields["ring_bits"] == bits, "config-invalid")
+    derived = ring(fields)
+    require(fields["ring_bits"] == derived.b, "config-invalid")
     n, t, m, c, k = (
         fields[key] for key in ("clients", "threshold", "minimum_survivors", "corrupt", "degree")
     )
-    return Config(data, fields, digest("config", data), n, t, m, c, k, words, bits, largest)
+    return Config(data, fields, digest("config", data), n, t, m, c, k, derived)
 
 
 def _well_formed(fields: object) -> bool:
@@ -153,29 +182,28 @@ def _thresholds_hold(fields: dict[str, Any]) -> bool:
 # 2.4
 
 
-def ring(fields: dict[str, Any]) -> tuple[int, int, int]:
-    """d, b and S."""
+def ring(fields: dict[str, Any]) -> Ring:
+    """What follows from a config's fields, `ring_bits` aside."""
     weight_bound, noise = fields.get("weight_bound"), fields["noise"]
     segments = [{**fields, "weighted": True}, *fields.get("segments", ())]
-    bounds = []
+    bounds = []  # N_s
     for segment in segments:
         factor = weight_bound if weight_bound is not None and segment["weighted"] else 1
         bounds.append(factor * (2 ** (segment["value_bits"] - 1) - 1))
     d = sum(segment["length"] for segment in segments) + (weight_bound is not None)
     require(d <= MOST_WORDS and max(bounds) < 2**43, "config-invalid")
-    squares = sum(bound**2 for bound in bounds)
-    weight = 0  # Wr
+    squares, r, weight = sum(bound**2 for bound in bounds), 0, 0
     if weight_bound is not None:
         r = 1 if noise is None else math.isqrt(41 * squares // 400) // weight_bound
         require(r >= 1, "config-invalid")
         weight = weight_bound * r
-    squares += weight**2
-    sensitivity = math.isqrt(squares - 1) + 1  # the square root, rounded up
+    sensitivity = math.isqrt(squares + weight**2 - 1) + 1  # the square root, rounded up
     tail = 0 if noise is None else _noise_tail(fields, noise["multiplier"] * sensitivity, d)
-    largest = fields["clients"] * max(*bounds, weight) + tail
+    bound = max(*bounds, weight)
+    largest = fields["clients"] * bound + tail
     b0 = (2 * largest).bit_length()
     require(b0 <= 64, "config-invalid")
-    return d, b0 + min(-(-128 // d), 64 - b0), largest
+    return Ring(d, b0 + min(-(-128 // d), 64 - b0), r, sensitivity, bound, tail, largest)
 
 
 def _noise_tail(fields: dict[str, Any], deviation: float, d: int) -> int:
