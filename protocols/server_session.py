@@ -331,7 +331,7 @@ class ServerSession:
         else:
             following.waiting.difference_update(self._excluded)
             self._state = following
-        return [self._translate(result, following.context) for result in results]
+        return [*(self._translate(result, following.context) for result in results), *self._advance(now)]
 
     def _close_phase(
         self, state: machine.Collecting

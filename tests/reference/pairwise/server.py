@@ -45,7 +45,9 @@ class Server:
         self.invitation = [configs, operator_signature, enrolment]
         self.phase, self.expected = "join", sorted(self.identities)
         self.deadline = phase_seconds
-        self.signed: dict[tuple[str, int], bytes] = {}  # by kind and sender, since the round opened
+        self.signed: dict[
+            tuple[str, int], bytes
+        ] = {}  # by kind and sender, in set-up, in a round, between two
         self.spoken: set[int] = set()  # in this phase
         self.excluded: set[int] = set()
         self.joins: dict[int, tuple[bytes, bytes]] = {}
@@ -106,10 +108,10 @@ class Server:
 
     def _moment(self, message: wire.Message) -> tuple[tuple[bytes, int, bytes], bytes]:
         """The place and the context that a message must have now."""
-        if message.kind == "client-abort" and 0 < message.round <= self.rounds:
-            place = (self.session, message.round, message.config_hash)
+        if message.kind == "client-abort" and message.round <= self.rounds:
+            place = (self.session, message.round, message.config_hash) if message.round else self._setup()
             return place, prefix(*place)
-        if self.round is None or self.phase == "open" or message.round == 0:
+        if self.round is None or self.phase == "open":
             return self._setup(), prefix(*self._setup())
         return self._place(), self.round.context
 
@@ -181,6 +183,8 @@ class Server:
 
     def _await(self, phase: str, clients: Iterable[int], now: float) -> None:
         self.phase, self.spoken = phase, set()
+        if phase == "open" and self.rounds:
+            self.signed = {}
         self.expected = [v for v in clients if v not in self.excluded]
         self.deadline = now + self.phase_seconds
 
@@ -205,7 +209,7 @@ class Server:
         try:
             outputs = close[self.phase](now)
         except Fault as fault:
-            self.phase = "over" if was == "join" else "open"
+            self._await("over" if was == "join" else "open", [], math.inf)
             suspects = list(fault.suspects)
             if fault.code == "dealer-inconsistent":
                 self.excluded |= set(suspects)
