@@ -14,6 +14,9 @@ class SecretBytes:
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes) -> None:
+        # To `bytes` a number is a length: 32 would become a key of zeros, and 2**32 take all memory.
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise TypeError(f"a secret is bytes, not {type(value).__name__}")
         self._value = bytes(value)
 
     def reveal(self) -> bytes:

@@ -17,7 +17,7 @@ from protocols.pairwise.client import ClientState
 from protocols.pairwise.place import Place
 from protocols.pairwise.server import Collecting
 from protocols.saved import Header, read_saved, write_saved
-from secagg.keys import SigningKey
+from secagg.keys import AgreementKey, SigningKey
 from secagg.secret import SecretBytes
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
@@ -41,6 +41,12 @@ class Holder:
 @dataclass(frozen=True)
 class Keeper:
     identity: SigningKey
+
+
+@dataclass(frozen=True)
+class Secretive:
+    key: SecretBytes
+    pair: AgreementKey
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,17 @@ def test_an_array_comes_back_writable_and_of_its_own() -> None:
     assert again.sums.tolist() == [2, -2, 3]
     with pytest.raises(StateError, match="holds no Signed"):
         from_bytes(Signed, data.replace(b"<i8", b"|O8"))
+
+
+def test_a_number_in_place_of_a_secret_is_refused_by_name() -> None:
+    """Found by fuzzing: it was taken for a length, and four gigabytes of zeros were made."""
+    keys = [bytes(range(32))] * 2
+    assert from_bytes(Secretive, msgspec.msgpack.encode(keys)).key.reveal() == keys[0]
+    for place in range(2):
+        for number in (32, (1 << 32) - 1, (1 << 63) - 1):
+            altered = [*keys[:place], number, *keys[place + 1 :]]
+            with pytest.raises(StateError, match="a secret is bytes, not int"):
+                from_bytes(Secretive, msgspec.msgpack.encode(altered))
 
 
 def test_no_state_may_hold_an_identity_or_just_anything() -> None:

@@ -73,3 +73,10 @@ def test_keys_show_their_public_half_only(kind) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(key)
     assert key != kind.from_seed(SecretBytes(CANARY))  # no comparison by content
+
+
+@pytest.mark.parametrize("value", [32, 1 << 40, True, [1, 2], "text", None])
+def test_a_secret_is_made_from_bytes_alone(value) -> None:
+    """A number is a length to `bytes`: a key of zeros, or more memory than there is."""
+    with pytest.raises(TypeError, match=f"a secret is bytes, not {type(value).__name__}"):
+        SecretBytes(value)
