@@ -16,6 +16,7 @@ from protocols.layout import Segment
 from protocols.messages import ClientAbort
 from protocols.outputs import Output
 from protocols.task import _signed_bytes, check_task
+from protocols.transcript import Transcript
 from protocols.worker import Reply, told
 from protocols.workers import _Errand, _note_replies
 from tests.fuzz.target import MSGPACK, Run, Target, choice
@@ -150,6 +151,7 @@ def server_takes(data: bytes) -> list[Output]:
     place, body = choice(data, len(places))
     site, (saved, client, message) = places[place]
     session = site.restored_server(saved)._session
+    session._recorder = Transcript()  # of its own: the site's would grow with every input
     told = msgspec.structs.replace(wire.decode_envelope(message), body=body)
     signed = wire._signed_bytes(session._context_of(told), told.kind, client, body)
     told = msgspec.structs.replace(told, signature=site.identities[client].sign(signed))
