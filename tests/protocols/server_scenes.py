@@ -11,6 +11,7 @@ from protocols.context import ClientId, RoundContext
 from protocols.outputs import Aborted, Excluded, Finished, NeedInput, Output, Persist, Send
 from protocols.policy import ClientPolicy
 from protocols.server_session import ServerSession
+from protocols.transcript import Transcript
 from secagg.keys import SigningKey
 
 COMPLETE = RoundConfig(clients=7, length=3, clip=1.0, corrupt=1)
@@ -85,18 +86,42 @@ def key_of(client: int) -> SigningKey:
     return signing_key("identity", client)
 
 
+def parties(
+    config: RoundConfig, *, enrolled: int, recorder: Transcript | None = None, **policy: object
+) -> tuple[ServerSession, dict[ClientId, ClientSession]]:
+    """A server and its clients before the invitation.
+
+    Args:
+        config: The task.
+        enrolled: How many clients there are.
+        recorder: The server's transcript.
+        policy: What the clients' own has beside the config's numbers.
+    """
+    authority, operator = signing_key("authority"), signing_key("operator")
+    identities = {ClientId(v): key_of(v) for v in range(enrolled)}
+    server = ServerSession(
+        task=sign_task(operator, config),
+        enrolment=enrol(authority, {v: k.public for v, k in identities.items()}, serial=1, expires=1 << 40),
+        session=bytes(16),
+        now=0.0,
+        recorder=recorder,
+    )
+    own = ClientPolicy(
+        authority=authority.public,
+        operator=operator.public,
+        corrupt_fraction=config.corrupt / config.clients,
+        servers=frozenset({config.server}),
+        **policy,  # type: ignore[arg-type]
+    )
+    return server, {
+        v: ClientSession(me=v, identity=key, policy=own, entropy=secret("entropy", v))
+        for v, key in identities.items()
+    }
+
+
 def new_scene(config: RoundConfig) -> Scene:
     """Everyone is invited and has answered; no answer has arrived."""
-    authority, operator = signing_key("authority"), signing_key("operator")
-    task, ids = sign_task(operator, config), [ClientId(v) for v in range(config.clients + 2)]
-    policy = ClientPolicy(
-        authority=authority.public, operator=operator.public, corrupt_fraction=config.corrupt / config.clients
-    )
-    enrolment = enrol(authority, {v: key_of(v).public for v in ids}, serial=1, expires=1 << 40)
-    server = ServerSession(task=task, enrolment=enrolment, session=bytes(16), now=0.0)
-    clients = {
-        v: ClientSession(me=v, identity=key_of(v), policy=policy, entropy=secret("entropy", v)) for v in ids
-    }
+    server, clients = parties(config, enrolled=config.clients + 2)
     scene = Scene(config, server, clients)
     scene.hand_out(server.invite())
     return scene

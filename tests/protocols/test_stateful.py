@@ -21,18 +21,14 @@ from hypothesis.stateful import (
 )
 
 from protocols import RoundConfig, Transcript, messages, wire
-from protocols.audit.table import exact_sum, secret, signing_key, vectors_for
-from protocols.client_session import ClientSession
+from protocols.audit.table import exact_sum, vectors_for
 from protocols.context import SERVER, ClientId
-from protocols.enrolment import enrol
 from protocols.errors import Code, ProtocolError
 from protocols.outputs import Aborted, Excluded, Finished, NeedInput, Output, Persist, Refused, Send
 from protocols.pairwise import client as machine
-from protocols.policy import ClientPolicy
-from protocols.server_session import ServerSession
-from protocols.task import sign_task
 from protocols.transcript import chain_head
 from tests.protocols.altered import lie
+from tests.protocols.server_scenes import parties
 
 CLIENTS = st.integers(0, 7)
 BOUND = (machine.AwaitConsistency, machine.AwaitTally, machine.AwaitCertificates)
@@ -65,7 +61,7 @@ class Network(RuleBasedStateMachine):
     )
     def start(self, n: int, active: bool, everyone: bool = False, seated: bool = False) -> None:
         """Eight clients are joined to six neighbours each; fewer, all to all."""
-        server, sparse = "active" if active else "semi-honest", n == 8
+        sparse = n == 8
         self.config = RoundConfig(
             clients=n,
             length=3,
@@ -75,29 +71,12 @@ class Network(RuleBasedStateMachine):
             threshold=6 if sparse else n - 1,
             minimum_survivors=n if everyone else 6 if sparse else n - 1,
             degree=6 if sparse else None,
-            server=server,
-        )
-        authority, operator = signing_key("authority"), signing_key("operator")
-        identities = {ClientId(v): signing_key("identity", v) for v in range(n)}
-        policy = ClientPolicy(
-            authority=authority.public,
-            operator=operator.public,
-            corrupt_fraction=1 / n,
-            servers=frozenset({server}),
-            patience_seconds=1000.0,
+            server="active" if active else "semi-honest",
         )
         self.transcript = Transcript()
-        self.server = ServerSession(
-            task=sign_task(operator, self.config),
-            enrolment=enrol(authority, {v: k.public for v, k in identities.items()}, serial=1, expires=2**40),
-            session=bytes(16),
-            now=0.0,
-            recorder=self.transcript,
+        self.server, self.clients = parties(
+            self.config, enrolled=n, recorder=self.transcript, patience_seconds=1000.0
         )
-        self.clients = {
-            v: ClientSession(me=v, identity=key, policy=policy, entropy=secret(v))
-            for v, key in identities.items()
-        }
         self.from_server(self.server.invite())
         if seated:  # and everybody's masked vector is in
             self.deliver_everything()
@@ -171,7 +150,6 @@ class Network(RuleBasedStateMachine):
             self.deliver_one_phase()
             self.collect_tags()
             self.deliver_one_phase()
-
             if self.config.degree is not None:
                 self.collect_certificates()
                 self.deliver_one_phase()
