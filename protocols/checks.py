@@ -81,6 +81,6 @@ def require_unpublished_pins(authority: bytes, operator: bytes) -> None:
     for name, key in (("authority", authority), ("operator", operator)):
         if key in PUBLISHED_KEYS:
             raise ConfigError(
-                f"the policy pins the {name} of the published test vectors, in whose name everybody can "
-                f"sign: pin the key of this client's own {name}"
+                f"the {name} that the policy pins has a key whose seed is published with the test vectors, so "
+                f"everybody can sign in its name: pin the key of this client's own {name}"
             )

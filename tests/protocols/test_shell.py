@@ -208,5 +208,5 @@ def test_a_client_does_not_pin_a_key_in_whose_name_everybody_signs(pinned: str, 
         lambda: open_durable_client(policy, NEARLY, me=ClientId(1)),
         lambda: restore_client(b"", policy, NEARLY, me=ClientId(1)),
     ):
-        with pytest.raises(ConfigError, match=f"the policy pins the {pinned} of the published test vectors"):
+        with pytest.raises(ConfigError, match=f"the {pinned} that the policy pins has a key whose seed is published"):
             begin()
