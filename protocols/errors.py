@@ -52,7 +52,7 @@ class Code(StrEnum):
     CONTEXT_MISMATCH = (
         "context-mismatch",
         "A message of another session, round or config.",
-        "Late or misdirected; a transport delivers in order and once.",
+        "Late or misdirected; a transport delivers in order.",
     )
     # OutOfOrderError
     UNEXPECTED_MESSAGE = (
@@ -159,7 +159,7 @@ class Code(StrEnum):
     )
     CONFLICTING_DUPLICATE = (
         "conflicting-duplicate",
-        "One client signed two different messages of one kind in a round.",
+        "One client signed two different messages of one kind in a round, in set-up or between rounds.",
         "The client is excluded: it was restored from an old state, or is malicious.",
     )
     # FaultyServerError
