@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from .errors import AgreementError, DomainError, SignatureError
 from .secret import SecretBytes
 
-PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 # Every seed that is published with the test vectors begins with these 16 bytes.
 PUBLISHED_SEED_PREFIX = b"published vector"
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.reference.pairwise.primitives import identity_public
 from tests.reference.pairwise.server import Server
 from tests.vectors.second_parts import CHECKS, config_of
 
-FOLDER = Path(os.environ.get("VECTORS", Path(__file__).parent / "pairwise-1"))
+FOLDER = Path(__file__).parent / "pairwise-1"
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 SESSIONS = {name: vector for name, vector in FILES.items() if vector["kind"] == "session"}
 FAULTS = {name: vector for name, vector in SESSIONS.items() if vector["expect"] != "ok"}

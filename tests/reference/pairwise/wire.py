@@ -62,7 +62,6 @@ BODIES: dict[str, Check] = {
     "unmask": _array(_many(_d)),
     "client-abort": _array(_text(64), _ids),
 }
-FROM_CLIENTS = ("join", "shares", "masked", "consistency", "certificates", "unmask", "client-abort")
 
 
 @dataclass(frozen=True)
