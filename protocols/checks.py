@@ -72,15 +72,17 @@ def require_unpublished(name: str, key: SigningKey) -> None:
         )
 
 
-def require_unpublished_pins(authority: bytes, operator: bytes) -> None:
-    """Public keys that a policy pins and that are not the test vectors'.
+def require_pins(authority: bytes, operator: bytes) -> None:
+    """The two public keys that a policy pins: 32 bytes each, and not the test vectors'.
 
     Raises:
-        ConfigError: If one of them is.
+        ConfigError: If one of them is none, or is published.
     """
     for name, key in (("authority", authority), ("operator", operator)):
+        if not isinstance(key, bytes) or len(key) != 32:
+            raise ConfigError(f"the {name} that a policy pins is a public key of 32 bytes, not {shown(key)}")
         if key in PUBLISHED_KEYS:
             raise ConfigError(
-                f"the {name} that the policy pins has a key whose seed is published with the test vectors, so "
-                f"everybody can sign in its name: pin the key of this client's own {name}"
+                f"the {name} that the policy pins has a key whose seed is published with the test vectors, "
+                f"so everybody can sign in its name: pin the key of this client's own {name}"
             )

@@ -5,7 +5,7 @@ import secrets
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
-from .checks import require_unpublished, require_unpublished_pins
+from .checks import require_pins, require_unpublished
 from .client_session import ClientSession
 from .context import ClientId
 from .durable import DurableClient, DurableServer, require_room
@@ -68,7 +68,8 @@ def open_client(
         threads: How many cores may add masks; no result depends on it.
 
     Raises:
-        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors, or
+            the policy pins what is no key.
     """
     _require_own_keys(policy, identity)
     # Entropy that is drawn begins as the published one does with probability 2**-128: nothing to check.
@@ -110,7 +111,8 @@ def open_durable_client(
     """As `open_client`, for a shell that commits every `Persist` before it goes on.
 
     Raises:
-        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors, or
+            the policy pins what is no key.
     """
     session = open_client(policy, identity, me=me, threads=threads)
     return DurableClient(session, me=me, identity=identity, policy=policy)
@@ -165,13 +167,14 @@ def restore_client(
 
     Raises:
         StateError: If the state is damaged, of another version, client, identity or policy.
-        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors.
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors, or
+            the policy pins what is no key.
     """
     _require_own_keys(policy, identity)
     return DurableClient.restore(saved, me=me, identity=identity, policy=policy, threads=threads)
 
 
 def _require_own_keys(policy: ClientPolicy, identity: SigningKey) -> None:
-    """Nothing a real client rests on is published with the test vectors."""
+    """What a real client rests on are keys, and none is published with the test vectors."""
     require_unpublished("the identity", identity)
-    require_unpublished_pins(policy.authority, policy.operator)
+    require_pins(policy.authority, policy.operator)

@@ -208,5 +208,17 @@ def test_a_client_does_not_pin_a_key_in_whose_name_everybody_signs(pinned: str, 
         lambda: open_durable_client(policy, NEARLY, me=ClientId(1)),
         lambda: restore_client(b"", policy, NEARLY, me=ClientId(1)),
     ):
-        with pytest.raises(ConfigError, match=f"the {pinned} that the policy pins has a key whose seed is published"):
+        with pytest.raises(
+            ConfigError, match=f"the {pinned} that the policy pins has a key whose seed is published"
+        ):
             begin()
+
+
+@pytest.mark.parametrize(
+    "no_key", [AUTHORITY.public.hex(), bytearray(AUTHORITY.public), bytes(31), b"", None]
+)
+@pytest.mark.parametrize("pinned", ["authority", "operator"])
+def test_a_client_pins_public_keys_and_nothing_else(pinned: str, no_key: object) -> None:
+    """Otherwise it would be the server's first message that shows it."""
+    with pytest.raises(ConfigError, match=f"the {pinned} that a policy pins is a public key of 32 bytes"):
+        open_client(replace(POLICY, **{pinned: no_key}), NEARLY, me=ClientId(1))
