@@ -68,7 +68,7 @@ soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with v
 	$(BIN)/python benchmarks/soak.py
 
 # Heavy, and wheels for few systems: the fuzzer is no part of the set-up.
-fuzz: install  ## every decoder under coverage-guided fuzzing (about ten minutes)
+fuzz: install  ## every decoder under coverage-guided fuzzing, 200,000 inputs each (about ten minutes)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet --only-binary atheris --constraint constraints.txt --editable '.[fuzz]' || { \
 	  echo "atheris has wheels for Python 3.11 to 3.13 on Linux (x86-64) only." >&2; exit 2; }
