@@ -5,7 +5,7 @@ in each bit, and in correlation. Bands are those of a uniform guess; a vector of
 one at a correlation of 0.05.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, lgamma, log, log1p, sqrt
 from typing import Final
@@ -88,13 +88,16 @@ def compare(words: Words, truth: Words, *, ring: Ring, source: str) -> Iterator[
             yield Leak(source, f"correlation {r:.3f}")
 
 
-def _masked(watch: Watch, finding: Finding) -> dict[Place, Words]:
-    """Masked vectors that left clients, by sender and round; the last one where there are several."""
-    found: dict[Place, Words] = {}
+def _masked(watch: Watch, finding: Finding) -> list[tuple[Place, Words]]:
+    """Every masked vector that left a client, with its sender and round, each once.
+
+    One client in one round may have sent several, in as many sessions, or because it was brought to.
+    """
+    found: list[tuple[Place, Words]] = []
     if finding.ring is None or not finding.secrets:
         return found
     length = len(next(iter(finding.secrets.values())))
-    for _, data in watch.from_clients:
+    for data in dict.fromkeys(data for _, data in watch.from_clients):
         envelope = wire.decode_envelope(data)
         if envelope.kind == "masked":
             packed = wire.decode_body(envelope, Masked).vector
@@ -102,22 +105,23 @@ def _masked(watch: Watch, finding: Finding) -> dict[Place, Words]:
                 words = finding.ring.unpack(packed, length)
             except DomainError:
                 continue  # a corrupt client's: no vector of this round
-            found[ClientId(envelope.sender), envelope.round] = words
+            found.append(((ClientId(envelope.sender), envelope.round), words))
     return found
 
 
-def _candidates(place: Place, seen: Mapping[Place, Words], ring: Ring) -> Iterator[tuple[str, Words]]:
-    """A client's masked vector, and its sums and differences with every other one."""
-    own = seen.get(place)
-    if own is None:
-        return
+def _candidates(
+    place: Place, seen: Sequence[tuple[Place, Words]], ring: Ring
+) -> Iterator[tuple[str, Words]]:
+    """A client's masked vectors, and their sums and differences with every other one."""
     client, number = place
-    yield f"the masked vector of client {client} in round {number}", own
-    for (other, round_number), words in seen.items():
-        if (other, round_number) != place:
-            of = f"client {client} in round {number} and client {other} in round {round_number}"
-            yield f"the difference of {of}", ring.reduce(own - words)
-            yield f"the sum of {of}", ring.reduce(own + words)
+    for own in (at for at, (whose, _) in enumerate(seen) if whose == place):
+        words = seen[own][1]
+        yield f"the masked vector of client {client} in round {number}", words
+        for at, ((other, round_number), others) in enumerate(seen):
+            if at != own:
+                of = f"client {client} in round {number} and client {other} in round {round_number}"
+                yield f"the difference of {of}", ring.reduce(words - others)
+                yield f"the sum of {of}", ring.reduce(words + others)
 
 
 def _forms(truth: Words, ring: Ring) -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,6 @@
 """Everything that crosses between honest parties and the rest, in order, and what is sent after a fault."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -44,16 +44,18 @@ class Watch:
         return _of(self.to_clients, kind, round_number)
 
     def on_client(self, client: ClientSession, outputs: Iterable[Output]) -> None:
-        """Note what a client said."""
-        faulty, session = client in self._ended, None
-        for output in outputs:
+        """Note what a client said. With the fault itself only an abort may leave."""
+        told, session = list(outputs), None
+        known = client in self._ended
+        faulty = known or any(isinstance(output, Aborted) for output in told)
+        for output in told:
             if isinstance(output, Send):
                 self.from_clients.append((client._me, output.data))
                 envelope = wire.decode_envelope(output.data)
                 session = envelope.session
                 if faulty and envelope.kind != "client-abort":
                     self.after_fault.append(output.data)
-            elif isinstance(output, Aborted) and not faulty:
+            elif isinstance(output, Aborted) and not known:
                 self.errors.append((client._me, output.error))
                 self._ended[client] = session
 
@@ -81,12 +83,25 @@ class Watch:
         self.to_clients[:] = told
 
 
+def _methods() -> tuple[Callable[..., list[Output]], ...]:
+    """Through which messages come and go, as they are now."""
+    client, server = ClientSession, ServerSession
+    return client.receive, client.submit, server.receive, server.tick, server.open_round
+
+
+_UNWATCHED = _methods()
+
+
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """Watch all sessions inside the block."""
+def watching(*, aside: bool = False) -> Iterator[Watch]:
+    """Watch all sessions inside the block.
+
+    Args:
+        aside: Whether a watch around this one is told nothing: what happens inside is another course of
+            events, of which no adversary sees both.
+    """
     watch = Watch()
-    receive, submit = ClientSession.receive, ClientSession.submit
-    server_receive, tick, open_round = ServerSession.receive, ServerSession.tick, ServerSession.open_round
+    receive, submit, server_receive, tick, open_round = _UNWATCHED if aside else _methods()
 
     def on_receive(self: ClientSession, data: bytes, now: float) -> list[Output]:
         watch.to_clients.append((self._me, data))
@@ -113,7 +128,7 @@ def watching() -> Iterator[Watch]:
         return outputs
 
     def on_open_round(self: ServerSession, **arguments: object) -> list[Output]:
-        outputs = open_round(self, **arguments)  # type: ignore[arg-type]
+        outputs = open_round(self, **arguments)
         watch.on_server(self, outputs)
         return outputs
 

@@ -219,6 +219,8 @@ def forms(one: Canary) -> dict[str, list[bytes]]:
         "MessagePack": [msgspec.msgpack.encode(float(x)) for x in one.update],
         "MessagePack, scalars": [msgspec.msgpack.encode(int(x)) for x in scalars],
         "decimal": [repr(float(x))[:12].encode() for x in one.update if abs(x) > 1e-3],
+        # Of a long array a few numbers, to eight places.
+        "as NumPy prints": [x.encode() for x in str(one.update).strip("[]").split() if x != "..."],
         "decimal, scalars": [str(int(x)).encode() for x in scalars],
         "decimal, list": _cut(json.dumps(integers.tolist()).encode(), 32),
     }
@@ -256,11 +258,14 @@ def hits(haystack: bytes, needles: Mapping[str, list[bytes]]) -> set[str]:
 
 
 def _inputs_change_masked_vectors_alone(canaries: Mapping[ClientId, Canary]) -> bool:
-    """Whether runs of one seed, with these inputs or zeros of weight zero, differ in masked vectors alone."""
+    """Whether runs of one seed, with these inputs or zeros of weight zero, differ in masked vectors alone.
+
+    They are what might have happened in one session, under the same masks; nobody sees two of them.
+    """
     zeros = Canary(np.zeros(CONFIG.length), 0, np.zeros(COUNTS.length))
     runs = []
     for given in (canaries, dict.fromkeys(canaries, zeros)):
-        with watching() as watch, suppress(ProtocolError):
+        with watching(aside=True) as watch, suppress(ProtocolError):
             Federation(CONFIG, seed=2).round(_giving(given), drop={3: "unmask"})
         runs.append(watch.from_clients)
     return len(runs[0]) == len(runs[1]) and all(
