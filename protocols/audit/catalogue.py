@@ -80,6 +80,12 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
 
 Build = Literal["product", "mutant"]
 TIMEOUT_SECONDS: Final = 300
+_CHILD: Final = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from protocols.audit.__main__ import main
+main(*sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,9 @@ def _faults(attack: Attack, told: dict[str, Any]) -> Iterator[str]:
 
 
 def _child(attack: Attack, build: Build) -> dict[str, Any]:
-    command = [sys.executable, "-m", "protocols.audit", attack.id, build]
+    """What a process tells that imports what this one does, wherever it is started, and is as optimised."""
+    optimised = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    command = [sys.executable, "-P", *optimised, "-c", _CHILD, json.dumps(sys.path), attack.id, build]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -172,7 +180,10 @@ def _child(attack: Attack, build: Build) -> dict[str, Any]:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return {"crash": f"the attack ended with {lines[-1] if lines else f'status {done.returncode}'}"}
-    told: dict[str, Any] = json.loads(done.stdout)
+    try:
+        told: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        return {"crash": f"the attack printed {done.stdout[:60]!r}, which is no answer"}
     return told
 
 
