@@ -109,9 +109,7 @@ def _masked(watch: Watch, finding: Finding) -> list[tuple[Place, Words]]:
     return found
 
 
-def _candidates(
-    place: Place, seen: Sequence[tuple[Place, Words]], ring: Ring
-) -> Iterator[tuple[str, Words]]:
+def _candidates(place: Place, seen: Sequence[tuple[Place, Words]], ring: Ring) -> Iterator[tuple[str, Words]]:
     """A client's masked vectors, and their sums and differences with every other one."""
     client, number = place
     for own in (at for at, (whose, _) in enumerate(seen) if whose == place):
