@@ -199,10 +199,13 @@ def attack_command(
         chosen = attacking.choose(only or ())
         workers = min(os.cpu_count() or 1, 64) if processes is None else processes
         outcomes = []
-        for outcome in attacking.run_all(chosen, processes=workers):
-            outcomes.append(outcome)
-            what = f"{outcome.id:>4} {outcome.name}: product {outcome.product}, mutant {outcome.mutant}"
-            _say(f"{len(outcomes):>2}/{len(chosen)} {what} ({outcome.seconds:.1f} s)")
+        try:
+            for outcome in attacking.run_all(chosen, processes=workers):
+                outcomes.append(outcome)
+                what = f"{outcome.id:>4} {outcome.name}: product {outcome.product}, mutant {outcome.mutant}"
+                _say(f"{len(outcomes):>2}/{len(chosen)} {what} ({outcome.seconds:.1f} s)")
+        except KeyboardInterrupt:
+            _fail(f"interrupted after {len(outcomes)} of {len(chosen)} attacks", 1)
         with _printing("every attack was run"):
             if as_json:
                 sys.stdout.write(json.dumps(attacking.as_list(outcomes)) + "\n")
