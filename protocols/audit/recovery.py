@@ -79,6 +79,14 @@ def unmask_one(
     return table.config.ring.reduce(vector)
 
 
+def without_pair_masks(table: Table, view: View, client: ClientId, root: bytes, masked: Words) -> Words:
+    """What is left of a client's masked vector once its list of pair seeds is open: x_u and the self mask."""
+    masks = _pair_masks(table, view, context_of(table, view), client, root, list(view.shares))
+    vector, ring = masked.copy(), table.config.ring
+    apply_masks(vector, [Mask(m.key, -m.sign) for m in masks], ring=ring)
+    return ring.reduce(vector)
+
+
 def unmask_if_open(table: Table, view: View, victim: ClientId, of_self: Shares, of_list: Shares) -> Words:
     """x_u if these shares open both secrets of one client; else y_u, which is all there is."""
     self_seed = rebuild(of_self, table.config.threshold)

@@ -1,11 +1,12 @@
 """A1: one client is named alive and dropped, so that both of its secrets open.
 
 The server takes a round's answers, and asks the same clients once more with the victim dropped. On the way it
-tries every list that names a client twice, the receiver itself, or a stranger. Bonawitz et al. 2017, 6.2;
-SPEC 7.3, 7.6.
+tries lists that name a client twice, the receiver itself, a stranger, or clients in another order, and gives
+them to everybody, so that all agree. And it says that the victim dropped while it has its vector: what is
+left of that without the pair masks is hidden by the self mask. Bonawitz et al. 2017, 6.2; SPEC 7.3, 7.6.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from protocols import wire
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.recovery import answered_shares, unmask_if_open
+from protocols.audit.leak import compare
+from protocols.audit.recovery import answered_shares, rebuild, unmask_if_open, without_pair_masks
 from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.client_session import ClientSession
 from protocols.config import RoundConfig
@@ -21,10 +23,12 @@ from protocols.context import ClientId
 from protocols.errors import Code
 from protocols.outputs import Output
 from protocols.pairwise.client import AwaitSurvivors
+from secagg.ring import Words
 
 CONFIG = RoundConfig(clients=5, length=10_000, clip=1.0)  # t = m = 4, c = 2
-VICTIM = ClientId(0)
-PEER, STRANGER = ClientId(1), ClientId(99)
+SEVEN = RoundConfig(clients=7, length=1, clip=1.0, corrupt=1)  # t = m = 5: two may be named
+VICTIM, PEER, STRANGER = ClientId(0), ClientId(1), ClientId(99)
+LISTS = ((PEER, PEER), (VICTIM,), (VICTIM, PEER), (STRANGER,), (PEER, STRANGER), (ClientId(2), PEER))
 
 
 def run() -> Finding:
@@ -35,9 +39,9 @@ def run() -> Finding:
     second = View(view.context, view.shares, {v: x for v, x in view.masked.items() if v != VICTIM})
     table.finish(second, Lies(dropped=lambda v: (VICTIM,)))
     found = _both(table, view, second)
-    malformed = [_answers(dropped) for dropped in ((PEER, PEER), (VICTIM,), (STRANGER,), (ClientId(2), PEER))]
+    malformed = [_answers(dropped) for dropped in LISTS]
     return Finding(
-        reached=np.array_equal(found, vectors[VICTIM]) or any(malformed),
+        reached=np.array_equal(found, vectors[VICTIM]) or any(malformed) or _is_bare(vectors),
         ring=CONFIG.ring,
         secrets={(VICTIM, 1): vectors[VICTIM]},
         guesses={(VICTIM, 1): found},
@@ -52,11 +56,26 @@ def _both(table: Table, view: View, second: View) -> np.ndarray:
 
 
 def _answers(dropped: tuple[ClientId, ...]) -> bool:
-    """Whether the victim gives any share for such a list."""
-    table = Table(CONFIG, session=1)
+    """Whether the victim gives any share for such a list, which is everybody's."""
+    table = Table(SEVEN, session=1)
     table.seat()
-    view = table.round(vectors_for(CONFIG, range(5)), Lies(dropped=lambda v: dropped if v == VICTIM else ()))
+    view = table.round(vectors_for(SEVEN, range(7)), Lies(dropped=lambda v: dropped))
     return VICTIM in view.answers
+
+
+def _is_bare(vectors: Mapping[ClientId, Words]) -> bool:
+    """Whether the victim's vector shows once its pair masks alone are removed."""
+    table = Table(CONFIG, session=2)
+    table.seat()
+    view = table.open(Lies())
+    table.collect(view, vectors, Lies())
+    late = view.masked.pop(VICTIM)
+    table.finish(view, Lies(dropped=lambda v: (VICTIM,)))
+    root = rebuild(answered_shares(table, view, VICTIM)[1], CONFIG.threshold)
+    if root is None:
+        return False
+    bare = without_pair_masks(table, view, VICTIM, root, late)
+    return any(compare(bare, vectors[VICTIM], ring=CONFIG.ring, source="late"))
 
 
 @contextmanager

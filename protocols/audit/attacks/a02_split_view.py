@@ -4,8 +4,8 @@ The believers answer with shares of its b, the deniers with shares of its rho, a
 sides: they confirm to each client what it was told, and hand over both shares they hold. Both secrets open
 where t - c honest believers and as many deniers can be found, so the rule 2t > n + c must leave too few
 whatever the server tells whom. Every way to tell cohorts of four to six is tried. Beside it, six clients are
-told six different sets, so that a sum of three opens where four are the least. Bonawitz et al. 2017, 6.2;
-SPEC 9.1.
+told six different sets, so that a sum of three opens where four are the least: with their own tags, and with
+tags that the server makes up. Bonawitz et al. 2017, 6.2; SPEC 9.1.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ import numpy as np
 from protocols import config, policy
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.table import Table, vectors_for
-from protocols.audit.views import small_sum, split_view
+from protocols.audit.views import Forge, small_sum, split_view, truthful
 from protocols.config import RoundConfig, ServerModel
 from protocols.context import ClientId
 from protocols.errors import Code
+from protocols.pairwise.schedule import TAG_BYTES
 from secagg.ring import Words
 
 MAIN = (5, 2)  # clients and corrupt among them: t = m = 4
@@ -37,7 +38,7 @@ def run() -> Finding:
         other, guess = _best(_config(clients, corrupt, length=1))
         reached = reached or np.array_equal(guess, other)
     return Finding(
-        reached=reached or _small_sum(),
+        reached=reached or any(map(_small_sum, (truthful, made_up))),
         ring=main.ring,
         secrets={(VICTIM, 1): truth},
         guesses={(VICTIM, 1): found},
@@ -75,11 +76,16 @@ def _best(config_: RoundConfig) -> tuple[Words, Words]:
     return truth, found
 
 
-def _small_sum() -> bool:
+def made_up(table: Table, sender: ClientId, receiver: ClientId) -> bytes:
+    """A tag of the server's own."""
+    return bytes(TAG_BYTES)
+
+
+def _small_sum(forge: Forge) -> bool:
     six = RoundConfig(clients=6, length=64, clip=1.0, corrupt=1, minimum_survivors=4)
     table = Table(six)
     table.seat()
-    return small_sum(table, vectors_for(six, range(6)))
+    return small_sum(table, vectors_for(six, range(6)), forge)
 
 
 @contextmanager

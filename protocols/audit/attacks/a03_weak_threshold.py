@@ -27,7 +27,8 @@ from secagg.kdf import Label, digest, encode
 from secagg.ring import Words
 
 STRONG = RoundConfig(clients=6, length=10_000, clip=1.0, corrupt=2)  # t = m = 5
-SHORT = RoundConfig(clients=6, length=1, clip=1.0, corrupt=2)
+# Here m is above t: five would be enough to open secrets, and are too few to sum.
+SHORT = RoundConfig(clients=6, length=1, clip=1.0, corrupt=2, minimum_survivors=6)
 WEAK = RoundConfig(clients=6, length=10_000, clip=1.0, corrupt=1)  # t = m = 4
 POLICY = ClientPolicy(authority=b"", operator=b"", corrupt_fraction=1 / 3, minimum_survivors=4)
 VICTIM, BELIEVER = ClientId(0), ClientId(1)
@@ -41,7 +42,7 @@ def run() -> Finding:
     strong = Table(STRONG, session=1, policy=POLICY)
     strict = Table(STRONG, session=2, policy=replace(POLICY, minimum_survivors=6))
     taken = [bool(strict.joins), *(_joins(strong, *offer) for offer in _offers())]
-    small = [_goes_on_with(size, session=2 + size) for size in range(1, STRONG.quorum)]
+    small = [_goes_on_with(size, session=2 + size) for size in range(1, SHORT.quorum)]
     return Finding(
         reached=np.array_equal(found, vectors[VICTIM]) or any(taken) or any(small),
         ring=WEAK.ring,
@@ -65,6 +66,7 @@ def _offers() -> list[tuple[bytes, ...]]:
     return [
         (weak,),
         (strong, weak),
+        (RoundConfig(clients=6, length=10_000, clip=1.0, corrupt=1, threshold=5).to_bytes(),),
         (_altered(threshold=4),),  # 2t = n + c
         (strong, _altered(threshold=4)),
         (_altered(threshold=3, minimum_survivors=4),),
@@ -92,9 +94,9 @@ def _joins(table: Table, *configs: bytes) -> bool:
 
 def _goes_on_with(size: int, *, session: int) -> bool:
     """Whether the victim sits, masks or tags when it is told of so few: a cohort, U2, U3."""
-    sat = Table(STRONG, session=session, policy=POLICY)
+    sat = Table(SHORT, session=session, policy=POLICY)
     sat.seat(lambda _, honest: Cohort(honest.members[:size]))
-    gone = tuple(ClientId(v) for v in range(size, STRONG.clients))
+    gone = tuple(ClientId(v) for v in range(size, SHORT.clients))
 
     def few(v: ClientId, honest: Deal) -> Deal:
         lists = honest.records, honest.self_commitments, honest.list_commitments

@@ -7,6 +7,7 @@ dealer, who did nothing, that is named. SPEC 8.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 
 from msgspec.structs import replace
 
@@ -20,16 +21,17 @@ from protocols.messages import Answer, Body
 from protocols.pairwise.unmasking import Unmasking
 from protocols.simulation import Federation
 
-CONFIG = RoundConfig(clients=5, length=1_000, clip=1.0, corrupt=1)  # t = m = 4
+CONFIG = RoundConfig(clients=6, length=1_000, clip=1.0, corrupt=1)  # t = m = 4
 BAD = ClientId(3)
 
 
 def run() -> Finding:
-    """One wrong share, for every dealer in turn."""
-    return Finding(reached=not all(_holds(place) for place in range(CONFIG.clients)))
+    """One wrong share, for every dealer in turn: where all survive, and where a dealer vanished."""
+    places = product(range(CONFIG.clients), (None, *range(CONFIG.clients)))
+    return Finding(reached=not all(_holds(place, lost) for place, lost in places if lost != BAD))
 
 
-def _holds(place: int) -> bool:
+def _holds(place: int, lost: int | None) -> bool:
     """Whether the sum is exact and the holder alone is excluded."""
 
     def another_share(message: Body) -> Body:
@@ -39,11 +41,11 @@ def _holds(place: int) -> bool:
         shares[place] = bytes(32)
         return replace(message, shares=tuple(shares))
 
-    vectors = vectors_for(CONFIG, range(5))
+    vectors = vectors_for(CONFIG, range(CONFIG.clients))
     with saboteurs({BAD: another_share}):
         federation = Federation(CONFIG, seed=1)
     try:
-        result = federation.round(lambda client, _: vectors[client])
+        result = federation.round(lambda v, _: vectors[v], drop={} if lost is None else {lost: "masked"})
     except ProtocolError:
         return False
     return result.exact and {event.error.suspects for event in result.refused} == {(BAD,)}

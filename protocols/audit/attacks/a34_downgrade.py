@@ -44,7 +44,11 @@ WEAK: Mapping[str, RoundConfig] = {
     "a semi-honest server": RoundConfig(
         clients=7, length=8, clip=1.0, noise=NOISE, server="semi-honest", minimum_survivors=6
     ),
-    "fewer corrupt clients": RoundConfig(clients=7, length=8, clip=1.0, noise=NOISE, corrupt=2),
+    "a lower threshold": RoundConfig(clients=7, length=8, clip=1.0, noise=NOISE, corrupt=2),
+    # The threshold is right, and noise counts on one client too many.
+    "fewer corrupt clients": RoundConfig(
+        clients=7, length=8, clip=1.0, noise=NOISE, corrupt=2, threshold=6, minimum_survivors=6
+    ),
     "fewer survivors": RoundConfig(clients=4, length=8, clip=1.0, noise=NOISE),
     "less noise": RoundConfig(clients=7, length=8, clip=1.0, noise=SkellamNoise(multiplier=0.999)),
     "no noise": STRONG.without_noise(),
