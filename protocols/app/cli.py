@@ -168,8 +168,9 @@ def plan_command(
 _ATTACK_HELP = """Run the attack catalogue against this installation.
 
 Every attack is a script between real clients and a real server. It runs twice, each time in a process of its
-own: on this build, where it must fail by the named error, with nothing sent after the fault and nothing in
-the traffic that tells of an input; and on a mutant that lacks the listed checks, where it must succeed.
+own: on this build, where it must fail, by the named error if there is one, with nothing sent after the fault
+and nothing in the traffic that tells of an input; and on a mutant that lacks the listed checks, where it must
+succeed.
 Exit 1 if any attack succeeds here, or fails on its mutant.
 
 [bold]Examples[/bold]

@@ -2,12 +2,16 @@
 
 import ast
 import importlib
+import inspect
 import re
+import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from protocols.audit.attack import Attack
 from protocols.audit.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +86,33 @@ def test_every_threat_has_a_check_in_the_code_and_a_test(row: Row) -> None:
     assert row.tests
     assert all(map(exists, row.tests)), row.tests
     assert not row.id.startswith("A") or row.tests[0] == f"{CATALOGUE_TEST}[{row.id}]"
+
+
+def lacks(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The functions that a mutant replaces, each by the name that it has where it is defined."""
+    found, script = set[str](), sys.modules[attack.mutant.__module__]
+    genuine = script.replaced
+
+    def noting(*replacements: tuple[object, str, object]) -> AbstractContextManager[None]:
+        for owner, name, _ in replacements:
+            original = inspect.unwrap(getattr(owner, name)) if callable(getattr(owner, name)) else None
+            if original is not None:
+                found.add(f"{original.__module__}.{original.__qualname__}")
+        return genuine(*replacements)
+
+    monkeypatch.setattr(script, "replaced", noting)
+    with attack.mutant():
+        return found
+
+
+@pytest.mark.parametrize("attack", CATALOGUE, ids=lambda attack: attack.id)
+def test_a_row_names_first_what_the_mutant_of_its_attack_lacks(
+    attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(row for row in THREATS if row.id == attack.id)
+    taken = lacks(attack, monkeypatch)
+    assert taken
+    assert set(row.checks[: len(taken)]) == taken
 
 
 def test_every_known_mistake_has_a_test() -> None:
