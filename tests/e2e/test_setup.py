@@ -104,6 +104,10 @@ def test_the_wheel_runs_outside_the_tree(tmp_path: Path) -> None:
         [*command, *small], cwd=tmp_path, env=environment, check=True, timeout=120, capture_output=True
     )
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+    # In the tree that it was built from: what is attacked is what is installed.
+    attack = [*command, "attack", "--only", "A16"]
+    (tree / "protocols" / "__init__.py").write_text("raise ImportError('not the installation')")
+    subprocess.run(attack, cwd=tree, env=environment, check=True, timeout=120, capture_output=True)
     where = subprocess.run(
         [sys.executable, "-c", "import protocols; print(protocols.__file__)"],
         cwd=tmp_path,
