@@ -73,6 +73,7 @@ def test_an_attack_runs_on_the_build_that_asks_and_not_on_what_lies_in_the_direc
     package = tmp_path / "protocols"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('another build')")
+    (tmp_path / "json.py").write_text("raise SystemExit('another library')")
     monkeypatch.chdir(tmp_path)
     assert catalogue._child(A25, "product") == FAIR
 
