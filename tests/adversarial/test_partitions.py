@@ -136,6 +136,7 @@ class Cohort:
         return self.tags.get((sender, said), {}).get(receiver) if said is not None else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "c"), COHORTS)
 def test_some_partition_exposes_a_victim_exactly_below_the_rule(n: int, c: int) -> None:
     """For every threshold from 1 to n, and for every partition who answers is what 7.4 says."""
@@ -211,6 +212,7 @@ def refuse_all(n: int, c: int, ways: Iterable[Told]) -> None:
         assert recovered is None, told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "c"), COHORTS)
 def test_no_partition_of_a_session_exposes_a_victim(n: int, c: int) -> None:
     """All of them up to symmetry."""

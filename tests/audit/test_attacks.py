@@ -11,6 +11,7 @@ from protocols.audit.catalogue import CATALOGUE, run
 from protocols.errors import Code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", CATALOGUE, ids=lambda attack: attack.id)
 def test_the_product_resists_and_the_mutant_falls(attack) -> None:
     outcome = run(attack)

@@ -90,6 +90,7 @@ def test_no_or_one_dropout_always_opens() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_every_pair_of_dropouts() -> None:
     """All 250 double dropouts, in one session of 250 rounds: exact or aborted, never anything else."""
     doubles = [
@@ -106,6 +107,7 @@ def test_every_pair_of_dropouts() -> None:
         assert isinstance(outcome, bonawitz.Abort)  # four are needed, three answer to the end
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_every_pattern_of_four_clients() -> None:
     """Each client is silent from one of five phases on, or not at all: 6**4 rounds."""

@@ -314,6 +314,7 @@ class Liars(Session):
 MORE = [pytest.param(block, marks=pytest.mark.exhaustive) for block in range(2, 32)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [0, 1, *MORE])
 def test_both_implementations_do_the_same_whatever_happens(block: int) -> None:
     seen = Counter[str]()
@@ -325,6 +326,7 @@ def test_both_implementations_do_the_same_whatever_happens(block: int) -> None:
     assert len(seen) >= 12, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [0, *MORE])
 def test_both_leave_the_same_liars_out(block: int) -> None:
     seen, left_out = Counter[str](), 0
