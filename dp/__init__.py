@@ -12,14 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dp.accounting import NamedEpsilons, named_epsilons, skellam_epsilon
+    from dp.accounting import NamedEpsilons, named_epsilons
     from dp.clipping import Grid, dequantize, quantize
+    from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
     from dp.errors import CalibrationError, DPError, DPInputError, LedgerError
+    from dp.gaussian import gaussian_epsilon
     from dp.ledger import Ledger, LedgerEntry
     from dp.mechanisms import FixedCohort, PoissonSampling, SkellamRelease, local_variance
     from dp.metrics import MeanMetric, Released, encode_metrics, metrics_clip, release_means
     from dp.planning import PlannedRelease, calibrate_multiplier
     from dp.samplers import sampler_distance, skellam, skellam_tail
+    from dp.scalar_pld import scalar_skellam_epsilon
+    from dp.skellam_law import skellam_epsilon
 
 __all__ = [
     "CalibrationError",
@@ -38,27 +42,34 @@ __all__ = [
     "SkellamRelease",
     "calibrate_multiplier",
     "dequantize",
+    "discrete_gaussian_sum_epsilon",
     "encode_metrics",
+    "gaussian_epsilon",
     "local_variance",
     "metrics_clip",
     "named_epsilons",
     "quantize",
     "release_means",
     "sampler_distance",
+    "scalar_skellam_epsilon",
     "skellam",
     "skellam_epsilon",
     "skellam_tail",
 ]
 
 _HOMES = {
-    "accounting": ("NamedEpsilons", "named_epsilons", "skellam_epsilon"),
+    "accounting": ("NamedEpsilons", "named_epsilons"),
     "clipping": ("Grid", "dequantize", "quantize"),
+    "discrete_gaussian": ("discrete_gaussian_sum_epsilon",),
     "errors": ("CalibrationError", "DPError", "DPInputError", "LedgerError"),
+    "gaussian": ("gaussian_epsilon",),
     "ledger": ("Ledger", "LedgerEntry"),
     "mechanisms": ("FixedCohort", "PoissonSampling", "SkellamRelease", "local_variance"),
     "metrics": ("MeanMetric", "Released", "encode_metrics", "metrics_clip", "release_means"),
     "planning": ("PlannedRelease", "calibrate_multiplier"),
     "samplers": ("sampler_distance", "skellam", "skellam_tail"),
+    "scalar_pld": ("scalar_skellam_epsilon",),
+    "skellam_law": ("skellam_epsilon",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from dp.checks import require_integer, require_positive
 from dp.errors import DPInputError
 
 Purpose: TypeAlias = Literal["training", "evaluation"]
@@ -76,12 +77,11 @@ class SkellamRelease:
         _one_of("purpose", self.purpose, ("training", "evaluation"))
         _one_of("unit", self.unit, ("client",))
         _one_of("relation", self.relation, ("zero-out",))
-        _integer("l2_sensitivity", self.l2_sensitivity, least=1)
-        _integer("minimum_survivors", self.minimum_survivors, least=1)
-        _integer("colluders", self.colluders, least=0)
-        _integer("length", self.length, least=1)
-        if not (math.isfinite(self.local_variance) and self.local_variance > 0):
-            raise DPInputError(f"local_variance must be positive and finite, not {self.local_variance!r}")
+        require_integer("l2_sensitivity", self.l2_sensitivity, least=1)
+        require_integer("minimum_survivors", self.minimum_survivors, least=1)
+        require_integer("colluders", self.colluders, least=0)
+        require_integer("length", self.length, least=1)
+        require_positive("local_variance", self.local_variance)
         if not isinstance(self.sampling, FixedCohort | PoissonSampling):
             raise DPInputError(
                 f"sampling must be FixedCohort() or PoissonSampling(rate), not {self.sampling!r}"
@@ -113,10 +113,11 @@ def local_variance(
     Raises:
         DPInputError: m <= k (no honest noise is guaranteed), or a guaranteed sum variance below 1.
     """
-    _integer("l2_sensitivity", l2_sensitivity, least=1)
-    _integer("colluders", colluders, least=0)
-    if not (math.isfinite(multiplier) and multiplier > 0):
-        raise DPInputError(f"multiplier must be positive and finite, not {multiplier!r}")
+    require_integer("l2_sensitivity", l2_sensitivity, least=1)
+    require_integer("colluders", colluders, least=0)
+    require_positive("multiplier", multiplier)
+    # An expected number of survivors is a mean, and a mean guarantees nothing.
+    require_integer("minimum_survivors", minimum_survivors, least=0)
     honest = minimum_survivors - colluders
     if honest <= 0:
         raise DPInputError(
@@ -156,11 +157,6 @@ def release_from_parameters(parameters: Mapping[str, object]) -> SkellamRelease:
         return SkellamRelease(sampling=FixedCohort() if rate is None else PoissonSampling(rate), **fields)
     except (KeyError, TypeError) as error:
         raise DPInputError(f"these are not the parameters of a Skellam release: {error}") from error
-
-
-def _integer(name: str, value: int, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise DPInputError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -4,8 +4,9 @@ import warnings
 
 import pytest
 
-from dp.accounting import MAX_EPSILON, skellam_epsilon
+from dp import skellam_epsilon
 from dp.errors import DPInputError
+from dp.renyi import MAX_EPSILON
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
