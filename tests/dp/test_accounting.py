@@ -1,12 +1,23 @@
 """Named epsilons: releases are composed, each adversary has its number, and nothing else is taken for one."""
 
+import inspect
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dp import DPInputError, FixedCohort, PoissonSampling, SkellamRelease, named_epsilons, skellam_epsilon
+import dp
+from dp import (
+    DPInputError,
+    FixedCohort,
+    Ledger,
+    PoissonSampling,
+    SkellamRelease,
+    local_variance,
+    named_epsilons,
+    skellam_epsilon,
+)
 from dp.accounting import composed_epsilon
 from dp.mechanisms import Sampling
 from dp.renyi import MAX_EPSILON
@@ -132,3 +143,45 @@ def test_a_million_coordinates_cost_next_to_nothing() -> None:
 def test_the_domain_ends_where_the_sampler_starts_to_matter() -> None:
     """At the limit a release of 2**-80 still costs delta less than 1e-7."""
     assert (1 + math.exp(MAX_EPSILON)) * 2.0**-80 < 1e-7
+
+
+def test_epsilons_cannot_be_added_up() -> None:
+    """Releases are composed; a number, another session's statement or a pair of numbers is no release."""
+    whole = named_epsilons([release()] * 2, delta=1e-5)
+    half = named_epsilons([release()], delta=1e-5)
+    assert half.server < whole.server < 2 * half.server
+    for wrong in (half.server, half, (half.server, 1e-5), None):
+        with pytest.raises(DPInputError, match="epsilons do not add up"):
+            named_epsilons([release(), wrong], delta=1e-5)  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        half + half  # type: ignore[operator]
+
+
+def test_no_public_function_takes_an_epsilon_that_was_spent() -> None:
+    """The one that takes an epsilon takes it as the target of a plan."""
+    takers = {
+        name
+        for name in dp.__all__
+        if inspect.isfunction(getattr(dp, name))
+        and any("epsilon" in taken for taken in inspect.signature(getattr(dp, name)).parameters)
+    }
+    assert takers <= {"calibrate_multiplier"}
+
+
+def test_expected_survivors_are_no_guaranteed_ones() -> None:
+    """A mean is no count, and a release that counts more survivors than can open its sum is not recorded."""
+    planned = {"multiplier": 2.5, "l2_sensitivity": 1000, "colluders": 20}
+    assert local_variance(**planned, minimum_survivors=90) < local_variance(**planned, minimum_survivors=67)  # type: ignore[arg-type]
+    for expected in (0.9 * 100, 66.7):
+        with pytest.raises(DPInputError, match="minimum_survivors must be an integer"):
+            local_variance(**planned, minimum_survivors=expected)  # type: ignore[arg-type]
+        with pytest.raises(DPInputError, match="minimum_survivors must be an integer"):
+            release(survivors=expected)  # type: ignore[arg-type]
+    with Ledger.open(":memory:") as ledger, pytest.raises(DPInputError, match="survivors"):
+        ledger.spend(release(survivors=90), session="s", round=0, clients=tuple(range(67)))
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan, "1e-5", None])
+def test_a_delta_outside_the_domain_is_refused(delta: float) -> None:
+    with pytest.raises(DPInputError, match="delta must be in"):
+        named_epsilons([release()], delta=delta)

@@ -1,12 +1,13 @@
 """Skellam noise: one shift and any vector, against exact probabilities, brute force and lower bounds."""
 
 import math
+import time
 
 import pytest
 
 from dp import DPInputError, skellam_epsilon
 from dp.renyi import ORDERS, smallest_epsilon
-from dp.skellam_law import closed_rate, shift_rdp, skellam_rdp
+from dp.skellam_law import _exact_rate, closed_rate, log_probabilities, shift_rdp, skellam_rdp
 from tests.reference import dp_oracles as oracles
 
 # (variance, shift, order, divergence), summed from scipy.special.ive probabilities; 1e-9 relative.
@@ -58,6 +59,27 @@ def test_no_shift_vector_costs_more(sensitivity: int, dimensions: int, variance:
         assert bound <= worst * 4 / 3 * (1 + 1e-8) + 1e-9
 
 
+@pytest.mark.parametrize(("dimensions", "sensitivity"), [(1, 1), (1, 4), (2, 1), (2, 3), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("variance", "order"), [(0.5, 1.2), (1.0, 4.0), (4.0, 2.0), (4.0, 8.0)])
+def test_the_product_law_itself_never_costs_more(
+    dimensions: int, sensitivity: int, variance: float, order: float
+) -> None:
+    """Every integer shift vector, summed over every point of the grid: nothing assumed about either."""
+    logs = [float(oracles.mpmath.log(oracles.skellam_pmf(variance, x))) for x in range(-36, 37)]
+    costs = {
+        vector: oracles.product_rdp(logs, vector, order)
+        for vector in oracles.shift_vectors(sensitivity, dimensions)
+    }
+    bound = skellam_rdp(variance=variance, l2_sensitivity=sensitivity, order=order)
+    assert max(costs.values()) <= bound
+    for vector, cost in costs.items():
+        added = sum(oracles.shift_rdp(variance, abs(k), order) for k in vector)
+        assert cost == pytest.approx(added, rel=1e-8)
+    # One unit in one coordinate meets the bound: it is no looser than the best.
+    if sensitivity == 1:
+        assert bound == pytest.approx(max(costs.values()), rel=1e-8)
+
+
 @pytest.mark.parametrize("variance", [1.0, 25.0, 400.0])
 @pytest.mark.parametrize("order", [2.0, 3.0, 8.0, 64.0])
 def test_the_closed_form_is_above_the_exact_rate(variance: float, order: float) -> None:
@@ -92,6 +114,16 @@ def test_fifteen_rounds_at_multiplier_two_and_a_half(variance: float, sensitivit
     least = oracles.gaussian_epsilon(2.5, rounds=15, delta=1e-5)
     assert least == pytest.approx(7.3294, abs=1e-4)
     assert least <= epsilon <= 7.97
+
+
+@pytest.mark.parametrize("sensitivity", [8, 4096])
+def test_an_epsilon_takes_less_than_two_seconds(sensitivity: int) -> None:
+    """Of one core, with nothing remembered from before."""
+    log_probabilities.cache_clear()
+    _exact_rate.cache_clear()
+    start = time.process_time()
+    skellam_epsilon(variance=(2.5 * sensitivity) ** 2, l2_sensitivity=sensitivity, rounds=15, delta=1e-5)
+    assert time.process_time() - start < 2.0
 
 
 def test_a_wide_skellam_costs_at_most_a_percent_more_than_a_gaussian() -> None:

@@ -6,10 +6,12 @@ Nothing here may be imported by a product module, and nothing here may share cod
 import itertools
 import math
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 import mpmath
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -119,3 +121,64 @@ def gaussian_epsilon(multiplier: float, *, rounds: int, delta: float) -> float:
     return float(
         brentq(lambda e: norm.cdf(-e / m + m / 2) - math.exp(e) * norm.cdf(-e / m - m / 2) - delta, 0.0, 60.0)
     )
+
+
+@lru_cache(maxsize=16)
+def discrete_gaussian_sum(clients: int, variance_each: float, *, reach: int) -> tuple[mpmath.mpf, ...]:
+    """P(X = -reach .. reach) of a sum of discrete Gaussian shares, one share at a time, 60 digits."""
+    with mpmath.workdps(DIGITS):
+        weights = [mpmath.exp(-mpmath.mpf(x * x) / (2 * variance_each)) for x in range(-reach, reach + 1)]
+        share = [weight / mpmath.fsum(weights) for weight in weights]
+        law = share
+        for _ in range(clients - 1):
+            law = [
+                mpmath.fsum(
+                    law[y] * share[x - y + reach]
+                    for y in range(max(0, x - reach), min(2 * reach, x + reach) + 1)
+                )
+                for x in range(2 * reach + 1)
+            ]
+        return tuple(law)
+
+
+def law_shift_rdp(law: Sequence[mpmath.mpf], shift: int, order: float) -> float:
+    """Rényi divergence between a law on consecutive integers and its shift, 60 digits, inside its window."""
+    with mpmath.workdps(DIGITS):
+        a = mpmath.mpf(order)
+        pairs = zip(law[:-shift], law[shift:], strict=True)
+        return float(mpmath.log(mpmath.fsum(p**a * q ** (1 - a) for p, q in pairs)) / (a - 1))
+
+
+def product_rdp(logs: Sequence[float], vector: Sequence[int], order: float) -> float:
+    """Rényi divergence of independent coordinates under a shift vector, summed over the product law itself.
+
+    Nothing is taken from additivity: every point of the grid is one term P(x)**a Q(x)**(1 - a). `logs` are
+    one coordinate's log-probabilities on consecutive integers.
+    """
+    p, q = np.zeros(()), np.zeros(())
+    for shift in vector:
+        low, high = max(0, -shift), len(logs) - max(0, shift)
+        p = np.add.outer(p, np.asarray(logs[low:high]))
+        q = np.add.outer(q, np.asarray(logs[low + shift : high + shift]))
+    return float(np.log(np.exp(order * p + (1.0 - order) * q).sum()) / (order - 1.0))
+
+
+def shift_vectors(l2_sensitivity: int, dimensions: int) -> list[tuple[int, ...]]:
+    """Every integer vector of L2 norm from 1 to `l2_sensitivity`, signs and orders included."""
+    side = range(-l2_sensitivity, l2_sensitivity + 1)
+    return [
+        vector
+        for vector in itertools.product(side, repeat=dimensions)
+        if 0 < sum(k * k for k in vector) <= l2_sensitivity**2
+    ]
+
+
+def two_round_delta(law: Sequence[float], shift: int, epsilons: Sequence[float]) -> list[float]:
+    """Exact delta of adaptive releases of one number at each epsilon, by enumerating every outcome of two.
+
+    `law` on consecutive integers; the pair is the law against its shift, twice independently.
+    """
+    p, q = np.asarray(law[:-shift]), np.asarray(law[shift:])
+    joint_p, joint_q = np.multiply.outer(p, p), np.multiply.outer(q, q)
+    lost = 1.0 - float(joint_p.sum())
+    return [float(np.maximum(joint_p - np.exp(e) * joint_q, 0.0).sum()) + lost for e in epsilons]
