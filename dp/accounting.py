@@ -79,10 +79,7 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
         DPInputError: something that is no release (an epsilon, say), `delta` outside its domain or used up by
             the sampler, or an epsilon above `MAX_EPSILON`.
     """
-    releases = tuple(events)
-    for release in releases:
-        if not isinstance(release, SkellamRelease):
-            raise DPInputError(f"releases are composed, and {release!r} is none: epsilons do not add up")
+    releases = tuple(map(_release, events))
     colluders = max((release.colluders for release in releases), default=0)
     scalar = all(release.length == 1 for release in releases)
     distance = sampler_distance(sum(release.minimum_survivors * release.length for release in releases))
@@ -103,6 +100,12 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
         unit="client",
         relation="zero-out",
     )
+
+
+def _release(event: object) -> SkellamRelease:
+    if not isinstance(event, SkellamRelease):
+        raise DPInputError(f"releases are composed, and {event!r} is none: epsilons do not add up")
+    return event
 
 
 def composed_epsilon(

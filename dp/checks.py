@@ -26,6 +26,16 @@ def require_positive(name: str, value: object) -> None:
         raise DPInputError(f"{name} must be positive and finite, not {value!r}")
 
 
+def require_rate(name: str, value: object) -> None:
+    """Refuse anything but a number above 0 and at most 1; a sampling scheme is no number.
+
+    Raises:
+        DPInputError: naming the argument.
+    """
+    if not (_is_number(value) and 0.0 < value <= 1.0):  # type: ignore[operator]
+        raise DPInputError(f"{name} must be a number in (0, 1], not {value!r}")
+
+
 def require_delta(value: object) -> None:
     """Refuse anything but a number strictly between 0 and 1.
 

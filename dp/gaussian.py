@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
-from dp.checks import require_delta, require_integer, require_positive
+from dp.checks import require_delta, require_integer, require_positive, require_rate
 from dp.errors import DPInputError
 
 Accountant: TypeAlias = Literal["pld", "rdp"]
@@ -60,9 +60,7 @@ def gaussian_epsilon(
         DPInputError: an argument outside its domain, or outside the accountant's.
     """
     require_positive("noise_multiplier", noise_multiplier)
-    require_positive("sampling_rate", sampling_rate)
-    if sampling_rate > 1.0:
-        raise DPInputError(f"sampling_rate must be in (0, 1], not {sampling_rate!r}")
+    require_rate("sampling_rate", sampling_rate)
     require_integer("rounds", rounds, least=1)
     require_delta(delta)
     if accountant not in ("pld", "rdp"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from dp.checks import require_integer, require_positive
+from dp.checks import require_integer, require_positive, require_rate
 from dp.errors import DPInputError
 
 Purpose: TypeAlias = Literal["training", "evaluation"]
@@ -34,8 +34,7 @@ class PoissonSampling:
     rate: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rate <= 1.0:
-            raise DPInputError(f"a sampling rate must be in (0, 1], not {self.rate!r}")
+        require_rate("rate", self.rate)
 
 
 Sampling: TypeAlias = FixedCohort | PoissonSampling

@@ -28,7 +28,7 @@ def exact_delta(epsilon: float, separation: float) -> float:
         return float(mpmath.ncdf(m / 2 - e / m) - mpmath.exp(e) * mpmath.ncdf(-m / 2 - e / m))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.floats(1e-3, 30.0), st.floats(-60.0, -0.1))
 def test_without_sampling_the_closed_form_is_met_from_above(separation: float, log_delta: float) -> None:
     """Sixty digits say that delta is paid, and that an epsilon 1e-8 lower would not have paid for it."""
@@ -107,7 +107,7 @@ def test_a_central_limit_accountant_is_not_offered() -> None:
 def test_a_fixed_cohort_cannot_be_given_a_poisson_epsilon() -> None:
     """A sampling scheme is a type: a fixed cohort has no rate to hand on, and events take no number."""
     for scheme in (FixedCohort(), PoissonSampling(0.1)):
-        with pytest.raises(DPInputError, match="sampling_rate must be positive"):
+        with pytest.raises(DPInputError, match="sampling_rate must be a number"):
             gaussian_epsilon(**{**BASE, "sampling_rate": scheme})
     assert not hasattr(FixedCohort(), "rate")
     with pytest.raises(TypeError):
