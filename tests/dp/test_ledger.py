@@ -238,13 +238,41 @@ def test_cut_off_entries_show_in_the_head(tmp_path: Path) -> None:
         assert ledger.head != pinned
 
 
-def test_a_torn_file_is_refused_at_every_length(tmp_path: Path) -> None:
-    whole = filled(tmp_path / "whole", rounds=40).read_bytes()
+@pytest.mark.parametrize("rounds", [1, 2, 3, 40])
+def test_a_torn_file_is_refused_at_every_length(tmp_path: Path, rounds: int) -> None:
+    whole = filled(tmp_path / "whole", rounds=rounds).read_bytes()
     torn = tmp_path / "torn"
     for length in (0, 1, 15, 100, 4095, 4096, len(whole) // 2, len(whole) - 4096, len(whole) - 1):
         torn.write_bytes(whole[:length])
         with pytest.raises(LedgerError):
             Ledger.open(torn)
+
+
+def test_an_index_that_lost_an_event_is_found(tmp_path: Path) -> None:
+    """Its page is the last of a young ledger; with the event gone from it, another could take its name."""
+    whole = filled(tmp_path / "whole", rounds=1).read_bytes()
+    torn = tmp_path / "torn"
+    torn.write_bytes(whole[:-1] + b"\0")
+    with pytest.raises(LedgerError, match="damaged"):
+        Ledger.open(torn)
+
+
+def test_two_entries_of_one_event_are_found_though_their_digests_are_right(tmp_path: Path) -> None:
+    """Without its unique index a file takes a second release under one event; the reader does not."""
+    path = filled(tmp_path / "ledger.sqlite", rounds=1)
+    with Ledger.open(path) as ledger:
+        first = ledger.entries()[0]
+    body = written(clients=list(CLIENTS[:4]))
+    digest = hashlib.sha256(f"{first.digest}\n{body}".encode()).hexdigest()
+    tamper(
+        path,
+        "CREATE TABLE copied AS SELECT * FROM entries",
+        f"INSERT INTO copied VALUES (2, 's', 0, '{body}', '{digest}')",
+        "DROP TABLE entries",
+        "ALTER TABLE copied RENAME TO entries",
+    )
+    with pytest.raises(LedgerError, match="breaks at entry 2"):
+        Ledger.open(path)
 
 
 def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
