@@ -5,16 +5,21 @@ either there or not. The same event again is the entry that stands, so whoever c
 spend again; another event under its session and round is refused. The ledger stores the *parameters* of
 events, never epsilons, so totals are always recomposed from what happened.
 
+Whom an event counts for: a server records the survivors, the clients whose vectors are in the sum. A client
+that masked a vector and is not among them has spent nothing, because honest clients open one of its two masks
+and never both. A client cannot know whether its vector was opened, so a ledger of its own counts every vector
+that it submits, without saying who else took part (`clients=None`).
+
 This module must not compute an epsilon, must not rewrite or delete an entry, and must not repair a ledger
 that fails its checks. The chain shows any change inside the ledger; whoever can rewrite the whole file, or
-cut off its newest entries, is only found out by comparing `Ledger.head` with a copy kept elsewhere.
+cut off its newest entries, is only found out by a copy of `Ledger.head` kept elsewhere: see `Ledger.open`.
 """
 
 import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +54,7 @@ class LedgerEntry:
         position: 1 for the first entry.
         session: identifier of the session, with `round` the identity of the event.
         round: number of the round within the session.
-        clients: the clients whose contributions may be in the sum, ascending.
+        clients: the clients whose contributions may be in the sum, ascending; None in a client's own ledger.
         release: what was released.
         digest: hex SHA-256 over the previous digest and this entry's canonical JSON.
     """
@@ -57,7 +62,7 @@ class LedgerEntry:
     position: int
     session: str
     round: int
-    clients: tuple[int, ...]
+    clients: tuple[int, ...] | None
     release: SkellamRelease
     digest: str
 
@@ -72,11 +77,19 @@ class Ledger:
         self._place = place
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Open the ledger at `path`, or create it; ":memory:" keeps it in memory. Verifies every entry.
+    def open(
+        cls, path: str | os.PathLike[str], *, create: bool = True, known_head: str | None = None
+    ) -> Self:
+        """Open the ledger at `path`, or create it. Verifies every entry.
+
+        Args:
+            path: the file; ":memory:" keeps a new ledger in memory.
+            create: whether to make one where there is none.
+            known_head: what `head` was at some time. A ledger that has lost the entry is refused.
 
         Raises:
-            LedgerError: the file is not a ledger, is damaged, has another schema, or cannot be opened.
+            LedgerError: the file is not a ledger, is damaged, has another schema, lost an entry, or cannot be
+                opened.
         """
         place = os.fspath(path)
         with _translated(place, "open"):
@@ -85,7 +98,7 @@ class Ledger:
                 connection.executescript(_SCHEMA)
                 return cls(connection, place)
             file = Path(place).absolute()
-            if not file.exists():
+            if create and not file.exists():
                 _create(file)
             # mode=rw: SQLite must never put an empty database where the ledger has just vanished.
             connection = sqlite3.connect(
@@ -93,14 +106,20 @@ class Ledger:
             )
         ledger = cls(connection, place)
         try:
-            ledger._check()
+            ledger._check(known_head)
         except BaseException:
             connection.close()
             raise
         return ledger
 
     def spend(
-        self, release: SkellamRelease, *, session: str, round: int, clients: tuple[int, ...]
+        self,
+        release: SkellamRelease,
+        *,
+        session: str,
+        round: int,
+        clients: tuple[int, ...] | None,
+        admit: Callable[[tuple[SkellamRelease, ...]], None] = lambda releases: None,
     ) -> LedgerEntry:
         """Commit one event, or find it committed. Open the sum only after this returned.
 
@@ -108,7 +127,10 @@ class Ledger:
             release: the event's parameters.
             session: identifier of the session, not empty.
             round: at least 0; one event per session and round.
-            clients: distinct ids of all whose contributions may be in the sum.
+            clients: distinct ids of all whose contributions may be in the sum; None in the ledger of one
+                client.
+            admit: told every release the ledger would then hold, unless this event stands already. What it
+                raises refuses the event. Nobody else can spend between the question and the entry.
 
         Raises:
             DPInputError: bad identifiers, or fewer clients than the release guarantees survivors.
@@ -118,12 +140,15 @@ class Ledger:
         members = _members(release, session, round, clients)
         body = _body(release, session, round, members)
         with _translated(self._place, "record the event"), self._transaction():
-            position, digest = self._standing(session, round, body) or self._append(session, round, body)
+            standing = self._standing(session, round, body)
+            if standing is None:
+                admit((*self.releases(), release))
+            position, digest = standing or self._append(session, round, body)
         return LedgerEntry(
             position=position,
             session=session,
             round=round,
-            clients=tuple(members),
+            clients=members,
             release=release,
             digest=digest,
         )
@@ -161,10 +186,16 @@ class Ledger:
     def releases(self, *, client: int | None = None) -> tuple[SkellamRelease, ...]:
         """The events to recompose: all of them, or those `client` may have contributed to.
 
+        An entry that does not say who took part counts for everybody.
+
         Raises:
             LedgerError: as `entries`.
         """
-        return tuple(entry.release for entry in self.entries() if client is None or client in entry.clients)
+        return tuple(
+            entry.release
+            for entry in self.entries()
+            if client is None or entry.clients is None or client in entry.clients
+        )
 
     @property
     def head(self) -> str:
@@ -184,7 +215,7 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _check(self) -> None:
+    def _check(self, known_head: str | None) -> None:
         with _translated(self._place, "open"):
             application, version = (
                 self._connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -207,7 +238,12 @@ class Ledger:
                 raise LedgerError(
                     f"ledger {self._place}: the file is damaged ({verdict}); restore it from a backup"
                 )
-        self.entries()
+        digests = {_GENESIS, *(entry.digest for entry in self.entries())}
+        if known_head is not None and known_head not in digests:
+            raise LedgerError(
+                f"ledger {self._place}: no entry has the known head {known_head:.64}: the newest entries "
+                "were cut off, or this is another ledger; restore the file from a backup"
+            )
 
     def _standing(self, session: str, round: int, body: str) -> tuple[int, str] | None:
         """Position and digest of the entry that holds this event already.
@@ -297,12 +333,16 @@ def _translated(place: str, action: str) -> Iterator[None]:
         ) from error
 
 
-def _members(release: SkellamRelease, session: str, round: int, clients: tuple[int, ...]) -> list[int]:
-    if not isinstance(session, str) or any(type(number) is not int for number in (round, *clients)):
+def _members(
+    release: SkellamRelease, session: str, round: int, clients: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    if not isinstance(session, str) or any(type(number) is not int for number in (round, *(clients or ()))):
         raise DPInputError(f"an event's session is text, its round and clients integers: see {session!r:.50}")
-    members = sorted(set(clients))
     if not session or round < 0:
         raise DPInputError(f"an event needs a session and a round of at least 0, not {session!r}, {round}")
+    if clients is None:
+        return None
+    members = tuple(sorted(set(clients)))
     if len(members) != len(clients) or not members or members[0] < 0:
         raise DPInputError("clients must be distinct ids of at least 0")
     if len(members) < release.minimum_survivors:
@@ -318,7 +358,8 @@ def _entry(position: int, body: str, digest: str) -> LedgerEntry | None:
     try:
         fields: dict[str, Any] = json.loads(body)
         release = release_from_parameters(fields["release"])
-        session, round, clients = fields["session"], fields["round"], tuple(fields["clients"])
+        session, round, listed = fields["session"], fields["round"], fields["clients"]
+        clients = None if listed is None else tuple(listed)
         members = _members(release, session, round, clients)
         if _body(release, session, round, members) != body:
             return None
@@ -329,7 +370,7 @@ def _entry(position: int, body: str, digest: str) -> LedgerEntry | None:
     )
 
 
-def _body(release: SkellamRelease, session: str, round: int, members: list[int]) -> str:
+def _body(release: SkellamRelease, session: str, round: int, members: tuple[int, ...] | None) -> str:
     """Canonical JSON of an event: one event has one body."""
     fields = {
         "clients": members,

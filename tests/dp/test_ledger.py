@@ -75,6 +75,54 @@ def test_entries_come_back_as_they_went_in(tmp_path: Path) -> None:
         )
 
 
+def test_what_a_client_spent_is_what_it_survived_in() -> None:
+    """A client that masked a vector and is not in the sum has spent nothing; training and evaluation join."""
+    with Ledger.open(":memory:") as ledger:
+        for round in range(4):
+            ledger.spend(RELEASE, session="s", round=round, clients=(0, 1, 2, 3 + round % 2))
+        ledger.spend(EVALUATION, session="s", round=4, clients=(0, 1, 2, 4))
+        assert ledger.releases(client=0) == (*[RELEASE] * 4, EVALUATION)
+        assert ledger.releases(client=3) == (RELEASE, RELEASE)
+        assert ledger.releases(client=4) == (RELEASE, RELEASE, EVALUATION)
+        spent = [named_epsilons(ledger.releases(client=client), delta=1e-5).server for client in (3, 4, 0)]
+        assert spent == sorted(spent)
+        assert spent[-1] == named_epsilons(ledger.releases(), delta=1e-5).server
+
+
+def test_an_entry_that_names_nobody_counts_for_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "own.sqlite"
+    with Ledger.open(path) as ledger:
+        entry = ledger.spend(RELEASE, session="s", round=0, clients=None)
+        assert entry.clients is None
+        assert ledger.spend(RELEASE, session="s", round=0, clients=None) == entry
+        with pytest.raises(LedgerError, match="other clients"):
+            ledger.spend(RELEASE, session="s", round=0, clients=CLIENTS)
+    with Ledger.open(path) as ledger:
+        assert ledger.entries() == (entry,)
+        assert ledger.releases(client=7) == ledger.releases() == (RELEASE,)
+
+
+def test_an_event_is_admitted_once_with_everything_that_stands_beside_it(tmp_path: Path) -> None:
+    asked: list[tuple[SkellamRelease, ...]] = []
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        for round, release in enumerate((RELEASE, EVALUATION, EVALUATION)):
+            for _ in range(2):
+                ledger.spend(release, session="s", round=round, clients=CLIENTS, admit=asked.append)
+    assert asked == [(RELEASE,), (RELEASE, EVALUATION), (RELEASE, EVALUATION, EVALUATION)]
+
+
+def test_an_event_that_is_not_admitted_leaves_no_entry(tmp_path: Path) -> None:
+    def refuse(releases: tuple[SkellamRelease, ...]) -> None:
+        raise ArithmeticError("enough")
+
+    path = filled(tmp_path / "ledger.sqlite")
+    with Ledger.open(path) as ledger:
+        with pytest.raises(ArithmeticError, match="enough"):
+            ledger.spend(RELEASE, session="s", round=3, clients=CLIENTS, admit=refuse)
+        assert len(ledger.entries()) == 3
+        ledger.spend(RELEASE, session="s", round=3, clients=CLIENTS)
+
+
 def test_memory_ledger() -> None:
     with Ledger.open(":memory:") as ledger:
         entry = ledger.spend(RELEASE, session="a", round=0, clients=CLIENTS)
@@ -236,6 +284,51 @@ def test_cut_off_entries_show_in_the_head(tmp_path: Path) -> None:
     tamper(path, "DELETE FROM entries WHERE position = 3")
     with Ledger.open(path) as ledger:
         assert ledger.head != pinned
+    with pytest.raises(LedgerError, match=f"known head {pinned}.*cut off"):
+        Ledger.open(path, known_head=pinned)
+
+
+def test_a_ledger_that_grew_still_has_the_known_head(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        heads = [ledger.head]
+    for rounds in (1, 2, 3):
+        with Ledger.open(filled(path, rounds)) as ledger:
+            heads.append(ledger.head)
+    assert len(set(heads)) == 4
+    for head in heads:
+        Ledger.open(path, known_head=head).close()
+
+
+def test_a_log_torn_at_any_byte_gives_whole_entries_and_the_head_shows_what_is_lost(tmp_path: Path) -> None:
+    """What a machine leaves that lost its power: the file as it was, and its log up to some byte."""
+    path = filled(tmp_path / "ledger.sqlite", rounds=2)
+    with Ledger.open(path) as ledger:
+        for round in (2, 3):
+            ledger.spend(RELEASE, session="s", round=round, clients=CLIENTS)
+        file, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+        entries, head = ledger.entries(), ledger.head
+    left, found = tmp_path / "left.sqlite", set()
+    for length in (*range(0, len(log), 509), len(log) - 1, len(log)):
+        for rest in (b"", b"\xa7" * (len(log) - length)):
+            left.write_bytes(file)
+            Path(f"{left}-wal").write_bytes(log[:length] + rest)
+            with Ledger.open(left) as ledger:
+                kept = ledger.entries()
+            assert kept == entries[: len(kept)]
+            found.add(len(kept))
+            if len(kept) < 4:
+                with pytest.raises(LedgerError, match="known head"):
+                    Ledger.open(left, known_head=head)
+    assert found == {2, 3, 4}
+
+
+def test_a_ledger_that_is_not_there_is_made_only_where_asked(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="cannot open"):
+        Ledger.open(tmp_path / "ledger.sqlite", create=False)
+    assert os.listdir(tmp_path) == []
+    Ledger.open(tmp_path / "ledger.sqlite").close()
+    Ledger.open(tmp_path / "ledger.sqlite", create=False).close()
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 40])
