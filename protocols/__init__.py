@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .budget import Budget as Budget
     from .client_session import ClientSession as ClientSession
     from .config import RoundConfig as RoundConfig
     from .config import SkellamNoise as SkellamNoise
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .durable import DurableClient as DurableClient
     from .durable import DurableServer as DurableServer
     from .enrolment import enrol as enrol
+    from .errors import BudgetError as BudgetError
     from .errors import ConfigError as ConfigError
     from .errors import FaultyPeerError as FaultyPeerError
     from .errors import FaultyServerError as FaultyServerError
@@ -55,12 +57,14 @@ if TYPE_CHECKING:
     from .transcript import Transcript as Transcript
 
 _HOME = {
+    "budget": ("Budget",),
     "client_session": ("ClientSession",),
     "config": ("RoundConfig", "SkellamNoise"),
     "context": ("SERVER", "ClientId"),
     "durable": ("DurableClient", "DurableServer"),
     "enrolment": ("enrol",),
     "errors": (
+        "BudgetError",
         "ConfigError",
         "FaultyPeerError",
         "FaultyServerError",

@@ -296,7 +296,8 @@ class ClientSession:
             case machine.AwaitShares():
                 self._round = state.accept(wire.decode_body(envelope, DealMessage))
                 model, self._model = self._model, b""  # the request holds it from here on
-                return [NeedInput(self._round.context.round, self._round.place.config, model)]
+                context = self._round.context
+                return [NeedInput(context.round, self._round.place.config, model, context.cohort_digest)]
             case machine.AwaitSurvivors():
                 following, reply = state.accept(wire.decode_body(envelope, Survivors))
                 self._remember(following.survivors)

@@ -269,6 +269,10 @@ class SessionOverError(LocalError, RuntimeError):
     """A session that has ended, or a call its state does not allow."""
 
 
+class BudgetError(LocalError, ValueError):
+    """A vector that would exceed this client's privacy budget: submit nothing, and sit the round out."""
+
+
 class WorkerError(LocalError, RuntimeError):
     """A worker process of a simulation ended before it was told to."""
 

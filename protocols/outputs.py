@@ -55,11 +55,20 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class NeedInput:
-    """The round waits for `submit` with a vector of `config`, trained on `model`."""
+    """The round waits for `submit` with a vector of `config`, trained on `model`.
+
+    Attributes:
+        round: Its number in the session.
+        config: What it sums.
+        model: What the server sent to train on.
+        session: 32 bytes that name this client's session: the digest of its cohort, in which its own fresh
+            key stands. A server can open two sessions of one id; it cannot make two of one such name.
+    """
 
     round: int
     config: RoundConfig
     model: bytes
+    session: bytes
 
 
 @dataclass(frozen=True, slots=True)

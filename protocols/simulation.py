@@ -83,6 +83,7 @@ class Federation:
         self.seed = secrets.randbits(63) if seed is None else seed
         self.transcript = Transcript() if transcript is None else transcript
         self._root, self._commit, self._config = as_seed(self.seed), commit, configs[0]
+        self._name = secret(self._root, "session").reveal()
         self._meter = Meter() if meter is None else meter
         self._members = _checked_ids(range(configs[0].clients) if ids is None else ids, configs[0].clients)
         root = self._root
@@ -94,7 +95,7 @@ class Federation:
         self.server = ServerSession(
             task=sign_task(operator, *configs),
             enrolment=enrol(authority, identities, serial=1, expires=_EXPIRES),
-            session=secret(root, "session").reveal()[:16],
+            session=self._name[:16],
             now=self._now,
             recorder=self.transcript,
         )
@@ -142,7 +143,7 @@ class Federation:
 
         def keep(client: ClientId, number: int) -> Words:
             with self._meter.client(client, "input"):
-                submitted[client] = contribute(client, NeedInput(number, config, model))
+                submitted[client] = contribute(client, NeedInput(number, config, model, self._name))
             return submitted[client]
 
         self._input, self._events, self._rounds = keep, [], self._rounds + 1

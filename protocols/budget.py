@@ -1,0 +1,137 @@
+"""A client's own privacy budget: spent before its vector leaves, whatever the server says.
+
+The server's ledger is the server's word. A client that keeps one itself rests on nobody's bookkeeping: its
+driver asks a `Budget` whenever a round asks for an input, and submits only what was granted.
+
+The events follow from the round's config alone, and count the noise that is guaranteed. What a client cannot
+know counts against it: a vector that was masked and never opened is spent as well. No epsilon is computed
+here, and nothing here may give back what was spent.
+"""
+
+import os
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from dp.accounting import MAX_EPSILON, named_epsilons, shown
+from dp.errors import DPInputError
+from dp.ledger import Ledger, LedgerEntry
+from dp.mechanisms import Purpose, SkellamRelease
+
+from .checks import require_positive
+from .errors import BudgetError, ConfigError
+from .outputs import NeedInput
+from .plan import release_of
+
+_SESSION_BYTES: Final = 32
+
+
+class Budget:
+    """What one client may still give away. A context manager; use `Budget.open`.
+
+    Args:
+        ledger: This client's own, never another's.
+        epsilon: Against the server with the corrupt clients of each round's config, in (0, 39].
+        delta: In (0, 1).
+
+    Raises:
+        ConfigError: If one of the two numbers is outside its domain.
+    """
+
+    def __init__(self, ledger: Ledger, *, epsilon: float, delta: float) -> None:
+        self._epsilon = require_positive("a budget's epsilon", epsilon)
+        self._delta = require_positive("a budget's delta", delta)
+        if self._epsilon > MAX_EPSILON or self._delta >= 1:
+            raise ConfigError(
+                f"a budget's epsilon is at most {MAX_EPSILON:g} and its delta below 1, not {epsilon}, {delta}"
+            )
+        self._ledger = ledger
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, epsilon: float, delta: float) -> Self:
+        """A budget over the ledger in a file, which is made where there is none.
+
+        Keep the file as long as the client lives: with it goes the memory of what was spent. A copy that is
+        put back forgets what came after it.
+
+        Raises:
+            ConfigError: As the class.
+            LedgerError: If the file is damaged or no ledger. Take part in nothing until it is restored.
+        """
+        ledger = Ledger.open(path)
+        try:
+            return cls(ledger, epsilon=epsilon, delta=delta)
+        except ConfigError:
+            ledger.close()
+            raise
+
+    def spend(self, need: NeedInput, *, purpose: Purpose = "training") -> LedgerEntry:
+        """Commit a round to the ledger. Submit its vector only after this returned.
+
+        The same request again, after a crash, costs nothing: a session takes one input for a round, once.
+
+        Args:
+            need: What the session asked for.
+            purpose: What this client takes the round to be for; no epsilon depends on it.
+
+        Raises:
+            BudgetError: If the round adds no noise, or what was spent and this round together exceed the
+                budget. Nothing was written; submit nothing.
+            LedgerError: If the event could not be written. Submit nothing.
+        """
+        if len(need.session) != _SESSION_BYTES:
+            raise BudgetError("the request does not name the session, so its event could stand for two")
+        try:
+            release = release_of(need.config, purpose)
+        except ConfigError as error:
+            raise BudgetError(f"round {need.round} adds no noise: no budget covers that") from error
+        return self._ledger.spend(
+            release, session=need.session.hex(), round=need.round, clients=None, admit=self._admit
+        )
+
+    def spent(self) -> float:
+        """Epsilon of everything in the ledger at the budget's delta, against the budget's adversary.
+
+        Raises:
+            LedgerError: If the ledger is damaged.
+            DPInputError: If it holds more than any epsilon that is accounted for.
+        """
+        return _epsilon(self._ledger.releases(), delta=self._delta)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _admit(self, releases: tuple[SkellamRelease, ...]) -> None:
+        """Refuse a set of releases that costs more than the budget."""
+        try:
+            cost = _epsilon(releases, delta=self._delta)
+        except DPInputError as error:
+            raise BudgetError(f"this client's privacy budget does not cover the round: {error}") from error
+        if not cost <= self._epsilon:
+            raise BudgetError(
+                f"with this round epsilon would be {shown(cost)}, and this client's budget is "
+                f"{self._epsilon:g} (against the server with the corrupt clients of each round, per client, "
+                f"zero-out neighbours, delta {self._delta:g})"
+            )
+
+
+def _epsilon(releases: tuple[SkellamRelease, ...], *, delta: float) -> float:
+    """Composed against the server with each round's own corrupt clients.
+
+    Rounds may be of cohorts of many sizes, each with as many corrupt clients as its config assumes. So their
+    shares are taken off round by round, and what is left is what the server alone cannot remove.
+    """
+    honest = [
+        replace(release, minimum_survivors=release.minimum_survivors - release.colluders, colluders=0)
+        for release in releases
+    ]
+    return named_epsilons(honest, delta=delta).server
