@@ -1,6 +1,5 @@
 """The command line. Exit 0 when it worked, 1 when a run or a check failed, 2 for a mistake in the call."""
 
-import errno
 import io
 import json
 import math
@@ -9,20 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dp.accounting import shown
-from dp.errors import DPError
-from personalization.errors import PersonalizationError
-from protocols.errors import ConfigError, LocalError, ProtocolError
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
 from . import planning
+from .terminal import err, leaving_partial, printing, say, told
+from .terminal import out as console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,15 +29,6 @@ app = typer.Typer(
     help="Private aggregation for federated learning: masked sums, distributed noise, private heads.",
 )
 
-
-class _Console(Console):
-    """Rich ends the process on a closed pipe without a word; this one lets it be told."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-_out, _err = _Console(), Console(stderr=True)
 
 _RUN_HELP = """Run a scenario end to end and write its report.
 
@@ -92,7 +80,7 @@ def run_command(
     ] = False,
 ) -> None:
     """Run a scenario end to end and write its report."""
-    with _told():
+    with told():
         # Imported here so that --help does not wait for the learning libraries.
         from protocols.learning.scenarios import load
 
@@ -101,12 +89,12 @@ def run_command(
         settings = load(scenario, change or ())
         if print_config:
             text = run.config_text(settings)
-            with _printing("nothing was run"):
+            with printing("nothing was run"):
                 sys.stdout.write(_as_json(text) if as_json else text)
                 sys.stdout.flush()
             return
         _warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
-        with _leaving_partial() as claimed, _progress(settings.rounds + 1) as progress:
+        with leaving_partial() as claimed, _progress(settings.rounds + 1) as progress:
             summary = run.run(
                 settings,
                 out,
@@ -115,7 +103,7 @@ def run_command(
                 on_phase=progress.phase,
                 on_round=progress.round,
             )
-        with _printing(f"the run is complete in {summary['directory']}"):
+        with printing(f"the run is complete in {summary['directory']}"):
             if as_json:
                 sys.stdout.write(json.dumps(summary) + "\n")
             else:
@@ -143,7 +131,7 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
     """Choose degree and threshold for a cohort, with the bounds that prove them."""
-    with _told():
+    with told():
         plan = planning.make_plan(
             clients=clients,
             corrupt=corrupt,
@@ -156,12 +144,12 @@ def plan_command(
             weight_bound=weight_bound,
         )
         for warning in plan.warnings:
-            _say(f"warning: {warning}")
-        with _printing("nothing was run"):
+            say(f"warning: {warning}")
+        with printing("nothing was run"):
             if as_json:
                 sys.stdout.write(json.dumps(planning.as_object(plan), allow_nan=False) + "\n")
             else:
-                _out.print(*planning.tables(plan))
+                console.print(*planning.tables(plan))
             sys.stdout.flush()
 
 
@@ -194,7 +182,7 @@ def attack_command(
     ] = False,
 ) -> None:
     """Run the attack catalogue against this installation."""
-    with _told():
+    with told():
         from . import attacking
 
         chosen = attacking.choose(only or ())
@@ -204,18 +192,18 @@ def attack_command(
             for outcome in attacking.run_all(chosen, processes=workers):
                 outcomes.append(outcome)
                 what = f"{outcome.id:>4} {outcome.name}: product {outcome.product}, mutant {outcome.mutant}"
-                _say(f"{len(outcomes):>2}/{len(chosen)} {what} ({outcome.seconds:.1f} s)")
+                say(f"{len(outcomes):>2}/{len(chosen)} {what} ({outcome.seconds:.1f} s)")
         except KeyboardInterrupt:
-            _fail(f"interrupted after {len(outcomes)} of {len(chosen)} attacks", 1)
-        with _printing("every attack was run"):
+            fail(f"interrupted after {len(outcomes)} of {len(chosen)} attacks", 1)
+        with printing("every attack was run"):
             if as_json:
                 sys.stdout.write(json.dumps(attacking.as_list(outcomes)) + "\n")
             else:
-                _out.print(attacking.table(outcomes))
+                console.print(attacking.table(outcomes))
             sys.stdout.flush()
         for outcome in outcomes:
             if not outcome.ok:
-                _say(f"secagg: {outcome.id}: {outcome.why}")
+                say(f"secagg: {outcome.id}: {outcome.why}")
     if not all(outcome.ok for outcome in outcomes):
         raise SystemExit(1)
 
@@ -224,14 +212,14 @@ class _Progress:
     """A live line on a terminal, a plain line per round elsewhere."""
 
     def __init__(self, rounds: int) -> None:
-        self._rounds, self._live = rounds, _err.is_terminal and not _err.is_dumb_terminal
+        self._rounds, self._live = rounds, err.is_terminal and not err.is_dumb_terminal
         self._named = False
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total} rounds"),
             TimeElapsedColumn(),
-            console=_err,
+            console=err,
             transient=True,
             disable=not self._live,
         )
@@ -248,7 +236,7 @@ class _Progress:
         """A round has ended."""
         if row.epsilons is not None and not self._named:
             self._named = True
-            _say(
+            say(
                 f"epsilon is against the server with {row.epsilons.colluders} colluding clients, per "
                 f"{row.epsilons.unit}, {row.epsilons.relation} neighbours, delta {row.epsilons.delta:g}"
             )
@@ -257,7 +245,7 @@ class _Progress:
         self._bar.update(self._task, advance=1)
         if not self._live:
             accuracy = row.truth["personalized"]
-            _say(
+            say(
                 f"round {row.round}/{self._rounds} {row.purpose} in {row.seconds:.1f} s: {self._last}, "
                 f"simulated accuracy {accuracy:.1%}"
             )
@@ -289,7 +277,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     ):
         part = released[name]
         table.add_row(label, f"{part['value']:.1%}  [{part['low']:.1%}, {part['high']:.1%}]", "everyone")
-    _out.print(table)
+    console.print(table)
     exact = "equalled" if summary["sum_exact"] else "DID NOT EQUAL"
     lines = (
         f"Privacy: {privacy['statement']}.",
@@ -300,7 +288,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         f"Report: {summary['directory']}/report.html",
     )
     for line in lines:
-        _out.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _as_json(toml: str) -> str:
@@ -309,72 +297,13 @@ def _as_json(toml: str) -> str:
     return json.dumps(tomllib.loads(toml)) + "\n"
 
 
-def _say(line: str) -> None:
-    _err.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
 def _warn(epsilon: float, delta: float, clients: int) -> None:
     """Say when the settings promise little; running them is the caller's choice."""
     if epsilon > 10:
         what = f"epsilon {epsilon:g} bounds" if epsilon < math.inf else "without noise nothing bounds"
-        _say(f"warning: {what} {'little of ' if epsilon < math.inf else ''}what a sum tells about a client")
+        say(f"warning: {what} {'little of ' if epsilon < math.inf else ''}what a sum tells about a client")
     if epsilon < math.inf and delta > 1 / (10 * clients):
-        _say(f"warning: delta {delta:g} is above 1 / (10 clients) = {1 / (10 * clients):g}")
-
-
-@contextmanager
-def _leaving_partial() -> Iterator[list[Path]]:
-    """Whatever ends a run early, say where its beginnings are."""
-    claimed: list[Path] = []
-    try:
-        yield claimed
-    except KeyboardInterrupt:
-        _fail(f"interrupted{_where(claimed)}", 1)
-    except ConfigError as error:
-        _fail(f"{error}{_where(claimed)}", 1 if claimed else 2)
-    except (ProtocolError, LocalError, DPError, PersonalizationError) as error:
-        _fail(f"{error}{_where(claimed)}", 1)
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        _fail(f"{named}{error.strerror or error}{_where(claimed)}", 1)
-
-
-def _where(claimed: list[Path]) -> str:
-    if not claimed:
-        return ""
-    return f"; what was written stays in {claimed[0]}.partial and is no run: remove it and run again"
-
-
-@contextmanager
-def _printing(otherwise: str) -> Iterator[None]:
-    """A closed or full standard output is no failure of the run."""
-    try:
-        yield
-    except (OSError, UnicodeError) as error:
-        # What is left in the buffer must not fail once more when the interpreter closes it.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        _fail(f"standard output: {getattr(error, 'strerror', None) or error}; {otherwise}", 1)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn a mistake in the call into one line that says what and how to mend it."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was run", 1)
-    except ConfigError as error:
-        _fail(str(error), 2)
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is missing: pip install 'secagg-toolkit[learn]'", 2)
-    except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        _fail(f"{named}{error.strerror or error}", 1)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _say(f"secagg: {message}")
-    raise SystemExit(code)
+        say(f"warning: delta {delta:g} is above 1 / (10 clients) = {1 / (10 * clients):g}")
 
 
 def main() -> None:

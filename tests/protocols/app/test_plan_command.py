@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from protocols import ConfigError, RoundConfig
-from protocols.app import cli, planning
+from protocols.app import cli, planning, terminal
 from protocols.meter import Meter
 from protocols.simulation import PHASES, Federation
 from secagg.agreement import agreement_bound
@@ -30,7 +30,7 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables wrap at the terminal's width, which differs from one test runner to another."""
-    monkeypatch.setattr(cli._out, "_width", 200)
+    monkeypatch.setattr(terminal.out, "_width", 200)
 
 
 def secagg_plan(*arguments: str) -> Result:
