@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dp.accounting import MAX_EPSILON, composed_epsilon
+from dp.accounting import MAX_EPSILON, composed_epsilon, named_epsilons
 from dp.errors import CalibrationError, DPInputError, NoiseRangeError
+from dp.mechanisms import SkellamRelease
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, sampler_distance
 
 MAX_MULTIPLIER = 2.0**20
+MOST_ROUNDS = 10_000
+"""Beyond so many rounds nobody plans, and `rounds_left` does not look."""
+
 _STEPS_PER_UNIT = 10_000
 
 
@@ -79,6 +83,42 @@ def calibrate_multiplier(
     multiplier = _smallest(enough, least) / _STEPS_PER_UNIT
     _check_share((multiplier * max(plan.l2_sensitivity for plan in releases)) ** 2 / honest)
     return multiplier
+
+
+def rounds_left(
+    spent: Sequence[SkellamRelease], following: SkellamRelease, *, epsilon: float, delta: float
+) -> int:
+    """How many more releases like `following` a budget has room for, beside those that stand.
+
+    The budget is against the server with its colluders. Epsilons are not subtracted: each count is composed
+    with everything that was spent.
+
+    Returns:
+        0 where the budget is used up or already exceeded, at most `MOST_ROUNDS`.
+
+    Raises:
+        DPInputError: epsilon is not in (0, 39] or delta not in (0, 1).
+    """
+    if not 0.0 < epsilon <= MAX_EPSILON or not 0.0 < delta < 1.0:
+        raise DPInputError(
+            f"epsilon must be in (0, {MAX_EPSILON:g}] and delta in (0, 1), not {epsilon}, {delta}"
+        )
+
+    def exceeded(count: int) -> bool:
+        try:
+            named = named_epsilons([*spent, *[following] * count], delta=delta)
+        except DPInputError:
+            return True  # above every epsilon that is accounted for
+        return not named.server_colluding <= epsilon
+
+    low, high = 0, 1
+    while high <= MOST_ROUNDS and not exceeded(high):
+        low, high = high, 2 * high
+    high = min(high, MOST_ROUNDS + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if exceeded(middle) else (middle, high)
+    return low
 
 
 def _check_request(*, epsilon: float, delta: float, distance: float, releases: int, honest: int) -> None:

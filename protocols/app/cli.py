@@ -17,7 +17,7 @@ from rich.table import Table
 from dp.accounting import shown
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
-from . import planning
+from . import budget, planning
 from .terminal import err, leaving_partial, printing, say, told
 from .terminal import out as console
 
@@ -151,6 +151,35 @@ def plan_command(
             else:
                 console.print(*planning.tables(plan))
             sys.stdout.flush()
+
+
+@app.command("budget", help=budget.HELP)
+def budget_command(
+    ledger: Annotated[Path, typer.Argument(help="A ledger: of a run, of a server, or of one client.")],
+    epsilon: Annotated[
+        float | None, typer.Option(help="A budget, against the server with its colluders.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Of every epsilon that is printed.")] = 1e-5,
+    known_head: Annotated[
+        str | None, typer.Option(help="A digest that was its newest entry's; refused if that entry is lost.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as one JSON object.")] = False,
+) -> None:
+    """Print what the releases in a ledger tell about a client, by adversary."""
+    with told():
+        account = budget.read(ledger, epsilon=epsilon, delta=delta, known_head=known_head)
+        if account.clients is not None and delta > 1 / (10 * account.clients.count):
+            say(f"warning: delta {delta:g} is above 1 / (10 clients) = {1 / (10 * account.clients.count):g}")
+        with printing("the ledger is as it was"):
+            if as_json:
+                sys.stdout.write(json.dumps(budget.as_object(account), allow_nan=False) + "\n")
+            else:
+                console.print(budget.table(account))
+                for line in budget.lines(account):
+                    console.print(line, highlight=False, soft_wrap=True, markup=False)
+            sys.stdout.flush()
+    if account.exceeded:
+        raise SystemExit(1)
 
 
 _ATTACK_HELP = """Run the attack catalogue against this installation.
