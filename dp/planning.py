@@ -1,7 +1,8 @@
-"""Plan the noise: the smallest multiplier whose composed guarantee meets a target.
+"""Plan the noise: the smallest multiplier whose composed guarantee meets a target, and what it does to a sum.
 
-This module must not approximate: it calls the accountant that later judges the run, and hands back a value
-that the accountant was asked about and accepted.
+Either there is a plan or an error that names the bound that failed. This module must not approximate a
+guarantee: it calls the accountant that later judges the run, and hands back a value that the accountant was
+asked about and accepted. Only the error of a sum is predicted.
 """
 
 import math
@@ -9,14 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dp.accounting import MAX_EPSILON, composed_epsilon, named_epsilons
+from dp.accounting import MAX_EPSILON, NamedEpsilons, composed_epsilon, named_epsilons
+from dp.clipping import Grid
 from dp.errors import CalibrationError, DPInputError, NoiseRangeError
-from dp.mechanisms import SkellamRelease
+from dp.mechanisms import FixedCohort, SkellamRelease, local_variance
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, sampler_distance
 
 MAX_MULTIPLIER = 2.0**20
 MOST_ROUNDS = 10_000
 """Beyond so many rounds nobody plans, and `rounds_left` does not look."""
+
+MAX_INFLATION = 1.05
+"""Where rounding could lengthen a client's vector by more, the grid is too coarse for its coordinates."""
 
 _STEPS_PER_UNIT = 10_000
 
@@ -41,6 +46,124 @@ class PlannedRelease:
     def __post_init__(self) -> None:
         if min(self.l2_sensitivity, self.rounds, self.length) < 1:
             raise DPInputError(f"sensitivity, rounds and length must be at least 1: {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisePlan:
+    """Noise for equal sums, and what it guarantees and costs.
+
+    Attributes:
+        multiplier: z; the guaranteed honest noise has deviation z times the sensitivity.
+        l2_sensitivity: enforced integer L2 bound of one client's vector, grid units.
+        inflation: factor by which rounding can lengthen a client's vector (`rounding_inflation`). Rounding to
+            nearest pays it in accuracy: the integer clip takes it back, and the sensitivity stays.
+        scale: grid units per real unit.
+        local_variance: that each client adds to each coordinate, grid units squared.
+        rmse: predicted root mean squared error of a coordinate of the sum of m survivors, real units.
+        central_rmse: the same of Gaussian noise of variance (z C)**2 m / (m - k) and nothing else.
+        epsilons: of all the sums together.
+    """
+
+    multiplier: float
+    l2_sensitivity: int
+    inflation: float
+    scale: float
+    local_variance: float
+    rmse: float
+    central_rmse: float
+    epsilons: NamedEpsilons
+
+
+def plan_noise(
+    release: PlannedRelease,
+    *,
+    grid: Grid,
+    minimum_survivors: int,
+    colluders: int,
+    delta: float,
+    epsilon: float | None = None,
+    multiplier: float | None = None,
+    largest_weight: int = 1,
+) -> NoisePlan:
+    """Noise that meets `epsilon` against the server with its colluders, or what `multiplier` gives.
+
+    Args:
+        release: the sums; its sensitivity is that of a client's whole vector on the grid.
+        grid: of the update that the errors are about.
+        minimum_survivors: m, enforced by the protocol.
+        colluders: k, assumed.
+        delta: in (0, 1).
+        epsilon: the target, in (0, 39]; give it or the multiplier.
+        multiplier: z.
+        largest_weight: W, by which a client's update may be multiplied.
+
+    Raises:
+        DPInputError: an argument outside its domain, or an epsilon above 39.
+        CalibrationError: no noise will do; the message names the bound that failed.
+    """
+    if (epsilon is None) == (multiplier is None):
+        raise DPInputError("noise is planned for an epsilon or from a multiplier: give one of them")
+    _check_delta(delta)
+    norm = grid.norm * largest_weight
+    inflation = _checked_inflation(norm, release.length)
+    if multiplier is None:
+        multiplier = calibrate_multiplier(
+            epsilon=epsilon or 0.0,
+            delta=delta,
+            releases=(release,),
+            minimum_survivors=minimum_survivors,
+            colluders=colluders,
+        )
+    _check_honest(minimum_survivors - colluders)
+    _check_distance(0.0, delta, sampler_distance(minimum_survivors * release.rounds * release.length))
+    _check_sum((multiplier * release.l2_sensitivity) ** 2)
+    share = local_variance(
+        multiplier=multiplier,
+        l2_sensitivity=release.l2_sensitivity,
+        minimum_survivors=minimum_survivors,
+        colluders=colluders,
+    )
+    _check_share(share)
+    event = _event(release, share, minimum_survivors, colluders)
+    per_honest = minimum_survivors / (minimum_survivors - colluders)
+    return NoisePlan(
+        multiplier=multiplier,
+        l2_sensitivity=release.l2_sensitivity,
+        inflation=inflation,
+        scale=grid.scale,
+        local_variance=share,
+        # Rounding errs by 1/12 of a grid unit squared where coordinates are spread over a few units.
+        rmse=math.sqrt(minimum_survivors * (share + 1 / 12)) / grid.scale,
+        central_rmse=multiplier * grid.clip * largest_weight * math.sqrt(per_honest),
+        epsilons=named_epsilons([event] * release.rounds, delta=delta),
+    )
+
+
+def _event(release: PlannedRelease, share: float, minimum_survivors: int, colluders: int) -> SkellamRelease:
+    """One of the sums; purposes are accounted alike."""
+    return SkellamRelease(
+        purpose="training",
+        l2_sensitivity=release.l2_sensitivity,
+        local_variance=share,
+        minimum_survivors=minimum_survivors,
+        colluders=colluders,
+        length=release.length,
+        sampling=FixedCohort(),
+    )
+
+
+def rounding_inflation(norm: int, *, length: int) -> float:
+    """Factor by which unbiased rounding can lengthen a vector of `length` coordinates and L2 norm `norm`.
+
+    The conditional bound at beta = exp(-1/2): c**2 + d/4 + c + sqrt(d)/2 for the square (Kairouz, Liu,
+    Steinke, "The distributed discrete Gaussian mechanism", 2021).
+
+    Raises:
+        DPInputError: a norm or a length below 1.
+    """
+    if norm < 1 or length < 1:
+        raise DPInputError(f"norm and length must be at least 1, not {norm} and {length}")
+    return math.sqrt(norm**2 + length / 4 + norm + math.sqrt(length) / 2) / norm
 
 
 def calibrate_multiplier(
@@ -99,10 +222,8 @@ def rounds_left(
     Raises:
         DPInputError: epsilon is not in (0, 39] or delta not in (0, 1).
     """
-    if not 0.0 < epsilon <= MAX_EPSILON or not 0.0 < delta < 1.0:
-        raise DPInputError(
-            f"epsilon must be in (0, {MAX_EPSILON:g}] and delta in (0, 1), not {epsilon}, {delta}"
-        )
+    _check_epsilon(epsilon)
+    _check_delta(delta)
 
     def exceeded(count: int) -> bool:
         try:
@@ -122,17 +243,25 @@ def rounds_left(
 
 
 def _check_request(*, epsilon: float, delta: float, distance: float, releases: int, honest: int) -> None:
-    if not 0.0 < epsilon <= MAX_EPSILON:
-        raise DPInputError(f"epsilon must be in (0, {MAX_EPSILON:g}], not {epsilon!r}")
-    if not 0.0 < delta < 1.0:
-        raise DPInputError(f"delta must be in (0, 1), not {delta!r}")
+    _check_epsilon(epsilon)
+    _check_delta(delta)
     if releases < 1:
         raise DPInputError("nothing is to be released, so there is no noise to plan")
-    if honest <= 0:
-        raise CalibrationError(
-            f"bound 'minimum survivors > colluders' failed: they differ by {honest}, so no honest noise is "
-            "guaranteed; raise the minimum survivors or assume fewer colluders"
-        )
+    _check_honest(honest)
+    _check_distance(epsilon, delta, distance)
+
+
+def _check_epsilon(epsilon: float) -> None:
+    if not 0.0 < epsilon <= MAX_EPSILON:
+        raise DPInputError(f"epsilon must be in (0, {MAX_EPSILON:g}], not {epsilon!r}")
+
+
+def _check_delta(delta: float) -> None:
+    if not 0.0 < delta < 1.0:
+        raise DPInputError(f"delta must be in (0, 1), not {delta!r}")
+
+
+def _check_distance(epsilon: float, delta: float, distance: float) -> None:
     if (1.0 + math.exp(epsilon)) * distance >= delta:
         raise CalibrationError(
             f"bound '(1 + e^epsilon) * sampler distance < delta' failed: the distance is {distance:.3g}; "
@@ -140,7 +269,38 @@ def _check_request(*, epsilon: float, delta: float, distance: float, releases: i
         )
 
 
+def _check_honest(honest: int) -> None:
+    if honest <= 0:
+        raise CalibrationError(
+            f"bound 'minimum survivors > colluders' failed: they differ by {honest}, so no honest noise is "
+            "guaranteed; raise the minimum survivors or assume fewer colluders"
+        )
+
+
+def _checked_inflation(norm: int, length: int) -> float:
+    inflation = rounding_inflation(norm, length=length)
+    if inflation > MAX_INFLATION:
+        raise CalibrationError(
+            f"bound 'sensitivity inflation <= {MAX_INFLATION:g}' failed: a clip of {norm} grid units over "
+            f"{length} coordinates gives {inflation:.4g}; use more bits per value"
+        )
+    return inflation
+
+
+def _check_sum(variance: float) -> None:
+    if not variance >= 1.0:
+        raise CalibrationError(
+            "bound 'variance of the guaranteed sum >= 1 grid unit squared' failed: it would be "
+            f"{variance:.3g}; raise the multiplier or use more bits per value"
+        )
+
+
 def _check_share(variance: float) -> None:
+    if variance < MIN_VARIANCE:
+        raise CalibrationError(
+            f"bound 'deviation of one share >= {math.sqrt(MIN_VARIANCE):g} grid units' failed: it would be "
+            f"{math.sqrt(variance):.3g}; raise the multiplier or use more bits per value"
+        )
     if variance > MAX_VARIANCE:
         raise NoiseRangeError(
             f"bound 'deviation of one share <= {math.sqrt(MAX_VARIANCE):.0f} grid units' failed: "

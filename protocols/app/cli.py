@@ -17,7 +17,7 @@ from rich.table import Table
 from dp.accounting import shown
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
-from . import budget, planning
+from . import budget, noise, planning
 from .terminal import err, leaving_partial, printing, say, told
 from .terminal import out as console
 
@@ -114,8 +114,9 @@ def run_command(
 @app.command("plan", help=planning.HELP)
 def plan_command(
     clients: Annotated[int, typer.Option(help="Clients of a round, all seated.")],
-    corrupt: Annotated[float, typer.Option(help="Fraction that colludes with the server.")],
     dropout: Annotated[float, typer.Option(help="Fraction that may fall silent.")],
+    corrupt: Annotated[float | None, typer.Option(help="Fraction that colludes with the server.")] = None,
+    colluders: Annotated[int | None, typer.Option(help="The same as a number of clients.")] = None,
     server: Annotated[Server, typer.Option(help="The adversary.")] = "active",
     sigma: Annotated[
         int, typer.Option(min=1, max=1024, help="Bits of privacy; below 80 only for comparison.")
@@ -128,13 +129,24 @@ def plan_command(
     weight_bound: Annotated[
         int | None, typer.Option(help="Largest integer weight of a client, where updates are weighted.")
     ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds that compose; plans noise, with one of the next two.")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Target against the server with its colluders.")
+    ] = None,
+    multiplier: Annotated[
+        float | None, typer.Option(help="Noise of the guaranteed sum over the sensitivity.")
+    ] = None,
+    delta: Annotated[float | None, typer.Option(help="Of every epsilon; 1e-5 by default.")] = None,
+    clip: Annotated[float, typer.Option(help="L2 bound of an update; the unit of scale and errors.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
-    """Choose degree and threshold for a cohort, with the bounds that prove them."""
+    """Choose degree, threshold and noise for a cohort, with the bounds that prove them."""
     with told():
         plan = planning.make_plan(
             clients=clients,
-            corrupt=corrupt,
+            corrupt=planning.corrupt_fraction(clients, corrupt=corrupt, colluders=colluders),
             dropout=dropout,
             server=server,
             sigma=sigma,
@@ -142,6 +154,9 @@ def plan_command(
             bits=bits,
             dimension=dimension,
             weight_bound=weight_bound,
+            privacy=noise.privacy_of(
+                rounds=rounds, epsilon=epsilon, multiplier=multiplier, delta=delta, clip=clip
+            ),
         )
         for warning in plan.warnings:
             say(f"warning: {warning}")

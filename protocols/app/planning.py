@@ -1,38 +1,46 @@
-"""`secagg plan`: a degree and a threshold with their proof sheet, and what a client then uploads.
+"""`secagg plan`: a degree and a threshold with their proof sheet, the noise, and what a client then uploads.
 
-It decides nothing: numbers come from `secagg.parameters`, a `RoundConfig` says whether they can run, and
-bytes are counted on encoded messages.
+It decides nothing: numbers come from `secagg.parameters` and `dp.planning`, a `RoundConfig` says whether they
+can run, and bytes are counted on encoded messages.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
-from protocols.config import RoundConfig
+from dp.planning import NoisePlan
+from protocols.config import RoundConfig, SkellamNoise
 from protocols.errors import ConfigError
 from protocols.sizes import upload
 from secagg.agreement import Committee, agreement_bound, committee
 from secagg.errors import DomainError
 from secagg.parameters import Bound, Parameters, Server, choose
 
-HELP = """Choose degree and threshold for a cohort, with the bounds that prove them.
+from .noise import VALUE_BITS, Privacy, noise_numbers, noise_rows, plan_noise_of, promises_little
+
+HELP = """Choose degree, threshold and noise for a cohort, with the bounds that prove them.
 
 The sparsest safe graph, or the complete one; else the bound that fails.
 Privacy is asked for with sigma = 80 bits: the graph's seed is the digest of
 the cohort, which the server can grind by trying cohort after cohort.
+
+With --rounds, and --epsilon or --multiplier, the noise is planned as well. It
+counts the survivors that are enforced less the colluders, never those who
+are expected to stay.
 
 [bold]Examples[/bold]
 
   secagg plan --clients 1000 --corrupt 0.1 --dropout 0.1
 
   secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --json
+
+  secagg plan --clients 200 --colluders 67 --dropout 0.1 --dimension 5000 --rounds 15 --epsilon 8
 """
 
-_VALUE_BITS = 16  # where only a dimension is given
 _LABELS = {
     "masked": "masked vector",
     "upload": "upload, their sum",
@@ -48,9 +56,12 @@ class Plan:
         parameters: Degree, threshold and proof.
         minimum_survivors: m for a RoundConfig: n - D, or more where a config needs more.
         committee: Witnesses, and how many a client must hear, on a sparse graph; None on the complete one.
-        modulus_bits: Of the ring without noise; None where no dimension was given.
+        modulus_bits: Of the ring, noise included; None where no dimension was given.
         bytes_per_client: Upload by kind of message, and their sum; None likewise.
-        warnings: Why a round cannot run as asked for.
+        warnings: Why a round cannot run as asked for, or promises little.
+        value_bits: Of a coordinate at full clip; None where no dimension was given.
+        noise: None where none was asked for.
+        rounds: For which the noise was planned; None likewise.
     """
 
     parameters: Parameters
@@ -59,6 +70,24 @@ class Plan:
     modulus_bits: int | None
     bytes_per_client: dict[str, int] | None
     warnings: tuple[str, ...]
+    value_bits: int | None = None
+    noise: NoisePlan | None = None
+    rounds: int | None = None
+
+
+def corrupt_fraction(clients: int, *, corrupt: float | None, colluders: int | None) -> float:
+    """The one fraction that was said in one of two ways.
+
+    Raises:
+        ConfigError: If it was said in neither or in both, or is not below 1.
+    """
+    if corrupt is not None and colluders is None:
+        return corrupt
+    if colluders is None or corrupt is not None:
+        raise ConfigError("give --corrupt, a fraction of the clients, or --colluders, their number")
+    if not 0 <= colluders < max(clients, 1):
+        raise ConfigError(f"--colluders is from 0 to {clients - 1} of {clients} clients, not {colluders}")
+    return colluders / clients
 
 
 def make_plan(
@@ -72,13 +101,15 @@ def make_plan(
     bits: int | None = None,
     dimension: int | None = None,
     weight_bound: int | None = None,
+    privacy: Privacy | None = None,
 ) -> Plan:
     """Plan a round. With a dimension the plan is certain to run; without one, warnings say if it cannot.
 
     Raises:
         ConfigError: Naming the bound that fails, or what a config refuses.
     """
-    for name, value in (("--bits", bits), ("--weight-bound", weight_bound)):
+    wants = {"--bits": bits, "--weight-bound": weight_bound, "noise": privacy}
+    for name, value in wants.items():
         if value is not None and dimension is None:
             raise ConfigError(f"{name} needs --dimension: modulus and bytes depend on both")
     try:
@@ -86,25 +117,23 @@ def make_plan(
         survivors, witnesses = _survivors_and_witnesses(p)
     except DomainError as error:
         raise ConfigError(str(error)) from error
-    warnings = []
+    plan = Plan(p, survivors, witnesses, None, None, ())
     if (left := clients - survivors) < p.dropped:
-        warnings.append(f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
+        plan = _warned(plan, f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
     if dimension is not None:
-        bits = _VALUE_BITS if bits is None else bits
-        config = _config(p, survivors, bits=bits, length=dimension, weight_bound=weight_bound)
-        return Plan(p, survivors, witnesses, config.ring.bits, upload(config), tuple(warnings))
+        return _sized(plan, bits=bits, length=dimension, weight_bound=weight_bound, privacy=privacy)
     try:
-        _config(p, survivors, bits=_VALUE_BITS, length=1)
+        _config(plan, bits=VALUE_BITS, length=1)
     except ConfigError as error:
-        warnings.append(f"no round can run this plan: {error}")
-    return Plan(p, survivors, witnesses, None, None, tuple(warnings))
+        plan = _warned(plan, f"no round can run this plan: {error}")
+    return plan
 
 
 def as_object(plan: Plan) -> dict[str, Any]:
-    """The plan as one JSON object; a log2 of minus infinity is null."""
+    """The plan as one JSON object; a log2 of minus infinity is null, and so is an epsilon without bound."""
     p = plan.parameters
     names = ("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold")
-    rest = ("minimum_survivors", "modulus_bits", "bytes_per_client")
+    rest = ("minimum_survivors", "modulus_bits", "bytes_per_client", "value_bits", "rounds")
     renamed = {"value": "log2_value", "limit": "log2_limit"}
     proof = [
         {renamed.get(k, k): None if v == -inf else v for k, v in asdict(b).items()} for b in _proof(plan)
@@ -113,7 +142,13 @@ def as_object(plan: Plan) -> dict[str, Any]:
     told: dict[str, int | None] = {"witnesses": None, "certificates_needed": None}
     if plan.committee is not None:
         told = {"witnesses": plan.committee.size, "certificates_needed": plan.committee.quorum}
-    return {**numbers, **told, "warnings": list(plan.warnings), "proof": proof}
+    return {
+        **numbers,
+        **told,
+        **noise_numbers(plan.noise, survivors=plan.minimum_survivors),
+        "warnings": list(plan.warnings),
+        "proof": proof,
+    }
 
 
 def tables(plan: Plan) -> Iterator[Table]:
@@ -129,12 +164,19 @@ def tables(plan: Plan) -> Iterator[Table]:
         "dropped": p.dropped,
         "minimum survivors": plan.minimum_survivors,
     }
+    if plan.rounds is not None:
+        rows["rounds, and bits of a value"] = f"{plan.rounds}, {plan.value_bits}"
     if plan.committee is not None:
         rows["witnesses, and certificates a client needs"] = f"{plan.committee.size}, {plan.committee.quorum}"
     if plan.modulus_bits is not None:
         rows["modulus bits"] = plan.modulus_bits
     yield _two_columns("plan", "", rows)
     yield _proof_sheet(_proof(plan))
+    if plan.noise is not None:
+        table = _two_columns("noise", "", noise_rows(plan.noise, survivors=plan.minimum_survivors))
+        named = plan.noise.epsilons
+        table.caption = f"per {named.unit}, {named.relation} neighbours, delta {named.delta:g}"
+        yield table
     if plan.bytes_per_client is not None:
         sizes = {_LABELS.get(kind, kind): f"{size:,}" for kind, size in plan.bytes_per_client.items()}
         yield _two_columns("message", "bytes per client and round", sizes)
@@ -151,17 +193,54 @@ def _survivors_and_witnesses(p: Parameters) -> tuple[int, Committee | None]:
     return m, committee(clients=p.clients, corrupt=p.corrupt, minimum_survivors=m)
 
 
+def _warned(plan: Plan, *warnings: str) -> Plan:
+    return replace(plan, warnings=(*plan.warnings, *warnings))
+
+
+def _sized(
+    plan: Plan, *, bits: int | None, length: int, weight_bound: int | None, privacy: Privacy | None
+) -> Plan:
+    """The plan with all that depends on a dimension."""
+    if privacy is None:
+        bits = VALUE_BITS if bits is None else bits
+        config = _config(plan, bits=bits, length=length, weight_bound=weight_bound)
+    else:
+        bits, noise = plan_noise_of(
+            privacy,
+            minimum_survivors=plan.minimum_survivors,
+            colluders=plan.parameters.corrupt,
+            bits=bits,
+            length=length,
+            weight_bound=weight_bound,
+        )
+        plan = _warned(plan, *promises_little(noise, plan.parameters.clients))
+        plan = replace(plan, noise=noise, rounds=privacy.rounds)
+        law = SkellamNoise(multiplier=noise.multiplier)
+        config = _config(
+            plan, bits=bits, length=length, weight_bound=weight_bound, clip=privacy.clip, noise=law
+        )
+    return replace(plan, value_bits=bits, modulus_bits=config.ring.bits, bytes_per_client=upload(config))
+
+
 def _config(
-    p: Parameters, survivors: int, *, bits: int, length: int, weight_bound: int | None = None
+    plan: Plan,
+    *,
+    bits: int,
+    length: int,
+    weight_bound: int | None = None,
+    clip: float = 1.0,  # in the update's own unit: it changes no size
+    noise: SkellamNoise | None = None,
 ) -> RoundConfig:
+    p = plan.parameters
     return RoundConfig(
         clients=p.clients,
         length=length,
-        clip=1.0,  # in the update's own unit: it changes no size
+        clip=clip,
+        noise=noise,
         value_bits=bits,
         threshold=p.threshold,
         corrupt=p.corrupt,
-        minimum_survivors=survivors,
+        minimum_survivors=plan.minimum_survivors,
         degree=None if p.complete else p.degree,
         server=p.server,
         weight_bound=weight_bound,

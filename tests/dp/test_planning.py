@@ -1,17 +1,23 @@
 """A planned multiplier meets its target when the events are accounted, and is not larger than needed."""
 
+import math
+
 import pytest
 
 from dp import (
     CalibrationError,
     DPInputError,
     FixedCohort,
+    Grid,
+    NoisePlan,
     PlannedRelease,
     SkellamRelease,
     calibrate_multiplier,
     local_variance,
     named_epsilons,
+    plan_noise,
 )
+from dp.planning import rounding_inflation
 from tests.reference import dp_oracles as oracles
 
 
@@ -115,3 +121,80 @@ def test_a_request_outside_the_domain_is_refused(change: dict[str, object]) -> N
 def test_an_empty_plan_is_refused() -> None:
     with pytest.raises(DPInputError):
         plan(10, 0)
+
+
+def noise(**change: object) -> NoisePlan:
+    request = {
+        "release": PlannedRelease(l2_sensitivity=511, rounds=15, length=1000),
+        "grid": Grid(2.0, 10),
+        "minimum_survivors": 100,
+        "colluders": 33,
+        "delta": 1e-5,
+        "epsilon": 8.0,
+    }
+    fields = {**request, **change}
+    return plan_noise(fields.pop("release"), **fields)
+
+
+def test_a_plan_from_a_target_and_one_from_its_multiplier_are_one() -> None:
+    planned = noise()
+    assert noise(epsilon=None, multiplier=planned.multiplier) == planned
+    assert planned.epsilons == named_epsilons(
+        events(planned.multiplier, [plan(511, 15, 1000)], 100, 33), delta=1e-5
+    )
+    assert 7.99 < planned.epsilons.server_colluding <= 8.0
+
+
+def test_the_predicted_error_is_noise_and_rounding_in_real_units() -> None:
+    release = PlannedRelease(l2_sensitivity=511, rounds=1, length=1000)
+    planned = noise(epsilon=None, multiplier=0.5, release=release)
+    share = (0.5 * 511) ** 2 / 67
+    assert planned.local_variance == pytest.approx(share)
+    assert planned.scale == 511 / 2
+    assert planned.rmse == pytest.approx(math.sqrt(100 * (share + 1 / 12)) * 2 / 511)
+    assert planned.central_rmse == pytest.approx(0.5 * 2 * math.sqrt(100 / 67))
+
+
+@pytest.mark.parametrize(
+    ("norm", "length", "inflation"), [(1000, 65_536, 1.00872), (1000, 2**20, 1.12413), (64, 2**20, 8.0709)]
+)
+def test_the_inflation_is_the_conditional_bound(norm: int, length: int, inflation: float) -> None:
+    """Values of the conditional bound at beta = exp(-1/2), worked out by hand."""
+    assert rounding_inflation(norm, length=length) == pytest.approx(inflation, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [
+        ({"minimum_survivors": 33}, "minimum survivors > colluders"),
+        ({"minimum_survivors": 33, "epsilon": None, "multiplier": 1.0}, "minimum survivors > colluders"),
+        ({"epsilon": None, "multiplier": 1 / 512}, "variance of the guaranteed sum >= 1"),
+        ({"minimum_survivors": 1000, "epsilon": None, "multiplier": 1 / 510}, "one share >= 0.1"),
+        ({"epsilon": None, "multiplier": 600.0}, "one share <= 32768"),
+        (
+            {"release": PlannedRelease(l2_sensitivity=511, rounds=15, length=2**20)},
+            "sensitivity inflation <= 1.05",
+        ),
+    ],
+)
+def test_noise_that_cannot_be_names_its_bound(change: dict[str, object], bound: str) -> None:
+    with pytest.raises(CalibrationError, match=bound):
+        noise(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"multiplier": 1.0},
+        {"epsilon": None},
+        {"epsilon": None, "multiplier": 0.01},
+        {"epsilon": None, "multiplier": -1.0},
+        {"epsilon": None, "multiplier": math.inf},
+        {"delta": 1.0},
+        {"delta": 0.0, "epsilon": None, "multiplier": 1.0},
+        {"largest_weight": 0},
+    ],
+)
+def test_noise_outside_the_domain_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises((DPInputError, CalibrationError)):
+        noise(**change)

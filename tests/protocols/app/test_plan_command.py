@@ -1,6 +1,7 @@
 """`secagg plan` prints what `choose` proves, what a config accepts and what a client really sends."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from protocols import ConfigError, RoundConfig
+from dp import NamedEpsilons, named_epsilons
+from dp.accounting import shown
+from protocols import ConfigError, RoundConfig, SkellamNoise, prepare, reveal
 from protocols.app import cli, planning, terminal
 from protocols.meter import Meter
+from protocols.plan import release_of
 from protocols.simulation import PHASES, Federation
 from secagg.agreement import agreement_bound
 from secagg.parameters import GRINDABLE_SIGMA, choose, verify
@@ -23,7 +28,13 @@ FIVE = ["--clients", "5", "--corrupt", "0.2", "--dropout", "0.2"]
 KEYS = {
     *("clients", "corrupt", "dropped", "server", "sigma", "eta", "degree", "complete", "threshold"),
     *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
+    *("value_bits", "rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
+    *("sensitivity_inflation", "local_variance", "predicted_error", "epsilons"),
     "warnings",
+}
+NOISE = KEYS & {
+    *("rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
+    *("sensitivity_inflation", "local_variance", "predicted_error", "epsilons"),
 }
 
 
@@ -207,6 +218,202 @@ def test_bytes_of_a_thousand_clients() -> None:
         assert line["statement"] in shown
 
 
+# Noise
+
+HUNDRED = ["--clients", "100", "--colluders", "33", "--dropout", "0.1"]
+LARGE = [*HUNDRED, "--dimension", str(2**20), "--bits", "16", "--rounds", "1", "--multiplier", "1"]
+
+
+def noisy_config_of(plan: dict[str, Any], **change: Any) -> RoundConfig:
+    """The config, with its noise, that a reader of the plan would write."""
+    law = SkellamNoise(multiplier=plan["noise_multiplier"])
+    return config_of(plan, value_bits=plan["value_bits"], noise=law, **change)
+
+
+def named_of(config: RoundConfig, rounds: int, delta: float = 1e-5) -> NamedEpsilons:
+    return named_epsilons([release_of(config, "training")] * rounds, delta=delta)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
+@pytest.mark.parametrize(
+    ("cohort", "size"),
+    [
+        (HUNDRED, {"length": 5000}),
+        (THOUSAND, {"length": 300}),
+        (FIVE, {"length": 40, "weight_bound": 20}),
+    ],
+)
+def test_the_noise_is_that_of_the_config_and_meets_its_target(
+    cohort: list[str], size: dict[str, int], epsilon: float
+) -> None:
+    arguments = [*cohort, "--dimension", str(size["length"]), "--rounds", "15", "--epsilon", str(epsilon)]
+    if "weight_bound" in size:
+        arguments += ["--weight-bound", str(size["weight_bound"])]
+    plan = planned(*arguments)
+    config = noisy_config_of(plan, **size)
+    assert plan["local_variance"] == config.local_variance
+    assert plan["modulus_bits"] == config.ring.bits
+    assert plan["l2_sensitivity"] == config.layout.l2_bound
+    assert plan["scale"] == config.grid.scale
+    named = named_of(config, rounds=15)
+    assert plan["epsilons"] == {
+        "server": named.server,
+        "server_colluding": named.server_colluding,
+        "reader": named.reader,
+        "unit": "client",
+        "relation": "zero-out",
+        "colluders": config.corrupt,
+    }
+    assert 0.999 * epsilon < named.server_colluding <= epsilon
+    assert (plan["rounds"], plan["delta"], plan["rotation"]) == (15, 1e-5, "none")
+
+
+def test_the_noise_counts_enforced_survivors_less_colluders() -> None:
+    """Not the ninety or hundred that are expected: with fewer dropouts planned for, each adds less."""
+    for dropout, survivors in (("0.1", 90), ("0.2", 80)):
+        plan = planned(*HUNDRED[:4], "--dropout", dropout, *LARGE[6:])
+        assert plan["minimum_survivors"] == survivors
+        assert plan["local_variance"] == pytest.approx(32767**2 / (survivors - 33), rel=1e-12)
+
+
+def test_a_large_model_errs_as_a_central_gaussian_does_and_rounding_adds_nothing() -> None:
+    plan = planned(*LARGE)
+    error = plan["predicted_error"]
+    assert error["survivors"] == plan["minimum_survivors"] == 90
+    assert error["central_gaussian_rmse"] == pytest.approx(math.sqrt(90 / (90 - 33)), rel=1e-12)
+    assert 1 <= error["ratio"] <= 1.02
+    assert 1 <= plan["sensitivity_inflation"] <= 1.005
+    assert plan["l2_sensitivity"] == plan["scale"] == 32767
+
+
+@pytest.mark.slow
+def test_a_large_model_errs_as_predicted() -> None:
+    """Ninety real clients' vectors, clipped, rounded and noised, against the sum of their clipped updates."""
+    plan = planned(*LARGE)
+    config = noisy_config_of(plan, length=2**20)
+    draw = np.random.default_rng(5)
+    total, truth = config.ring.zeros(config.words), np.zeros(config.length)
+    for client in range(plan["predicted_error"]["survivors"]):
+        update = draw.normal(size=config.length).astype(np.float32)
+        np.add(total, prepare(update, config=config, seed=client), out=total)
+        truth += update / np.linalg.norm(update.astype(np.float64))
+    error = reveal(config.ring.centre(total), config=config).sum - truth
+    rmse = math.sqrt(float(np.mean(error**2)))
+    assert rmse == pytest.approx(plan["predicted_error"]["rmse"], rel=0.005)
+    assert rmse == pytest.approx(plan["predicted_error"]["central_gaussian_rmse"], rel=0.02)
+
+
+def test_the_clip_is_the_unit_of_scale_and_error() -> None:
+    one, half = planned(*LARGE), planned(*LARGE, "--clip", "0.5")
+    assert half["scale"] == 2 * one["scale"]
+    assert half["predicted_error"]["rmse"] == pytest.approx(one["predicted_error"]["rmse"] / 2)
+    same = ("local_variance", "l2_sensitivity", "epsilons", "modulus_bits", "sensitivity_inflation")
+    assert [half[name] for name in same] == [one[name] for name in same]
+
+
+def test_weights_take_their_share_of_the_sensitivity() -> None:
+    """The slot raises it by at most 5 %, and the update's error with it."""
+    size = ["--dimension", "100", "--weight-bound", "50", "--bits", "8"]
+    plan = planned(*FIVE, *size, "--rounds", "3", "--multiplier", "2")
+    assert 50 * 127 < plan["l2_sensitivity"] <= 1.05 * 50 * 127 + 1
+    share = plan["l2_sensitivity"] / (50 * 127)
+    assert plan["predicted_error"]["ratio"] == pytest.approx(share, rel=1e-3)
+
+
+def test_bits_are_the_most_whose_noise_can_be_drawn() -> None:
+    wish = [*HUNDRED, "--dimension", "100", "--rounds", "15", "--epsilon", "0.1"]
+    plan = planned(*wish)
+    assert plan["value_bits"] < 16
+    assert planned(*wish, "--bits", str(plan["value_bits"])) == plan
+    result = secagg_plan(*wish, "--bits", str(plan["value_bits"] + 1))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "bound 'deviation of one share <= 32768 grid units' failed" in result.stderr
+
+
+def test_colluders_are_corrupt_clients_by_their_number() -> None:
+    by_number = planned("--clients", "300", "--colluders", "31", "--dropout", "0.1")
+    assert by_number["corrupt"] == 31
+    assert by_number == planned("--clients", "300", "--corrupt", str(31 / 300), "--dropout", "0.1")
+
+
+def test_without_a_word_of_noise_its_numbers_are_null() -> None:
+    plan = planned(*FIVE, "--dimension", "300")
+    assert plan["value_bits"] == 16
+    assert {plan[name] for name in NOISE} == {None}
+
+
+def test_people_read_the_same_noise_with_adversaries_unit_relation_and_delta() -> None:
+    plan, text = planned(*LARGE), secagg_plan(*LARGE).stdout
+    epsilons = plan["epsilons"]
+    for words in (
+        "against the server alone",
+        "against the server with 33 colluders",
+        "against a reader of the model",
+        "per client, zero-out neighbours, delta 1e-05",
+        *(shown(epsilons[name]) for name in ("server", "server_colluding", "reader")),
+        "32767",
+    ):
+        assert words in text, text
+
+
+def test_a_plan_that_promises_little_says_so() -> None:
+    loud = planned(*LARGE, "--rounds", "5", "--multiplier", "0.5", "--delta", "0.01")
+    epsilon = loud["epsilons"]["server_colluding"]
+    assert 10 < epsilon < 39
+    assert loud["warnings"] == [
+        f"epsilon {shown(epsilon)} bounds little of what a sum tells about a client",
+        "delta 0.01 is above 1 / (10 clients) = 0.001",
+    ]
+    assert planned(*LARGE)["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "bound"),
+    [
+        (["--bits", "8"], "bound 'sensitivity inflation <= 1.05' failed: a clip of 127 grid units"),
+        (["--bits", "12", "--dimension", str(2**28)], "bound 'sensitivity inflation <= 1.05' failed"),
+        (["--multiplier", "3e-5"], "bound 'variance of the guaranteed sum >= 1 grid unit squared' failed"),
+        (["--multiplier", "8"], "bound 'deviation of one share <= 32768 grid units' failed"),
+        (["--multiplier", "0.01"], "is above 39"),
+        (["--delta", "1e-25"], "sampler distance < delta' failed"),
+        (["--multiplier", "-1"], "multiplier must be positive"),
+        (["--multiplier", "nan"], "variance of the guaranteed sum"),
+        (["--rounds", "0"], "rounds and length must be at least 1"),
+        (["--delta", "0"], "delta must be in (0, 1)"),
+        (["--clip", "0"], "clip"),
+    ],
+)
+def test_the_bound_that_failed_is_named(change: list[str], bound: str) -> None:
+    result = secagg_plan(*LARGE, *change)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert bound in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rounds", "5"], "one of --epsilon and --multiplier"),
+        (["--epsilon", "5"], "noise is planned for --rounds"),
+        (["--delta", "1e-6"], "noise is planned for --rounds"),
+        (["--rounds", "5", "--epsilon", "5", "--multiplier", "1"], "one of --epsilon and --multiplier"),
+        (["--rounds", "5", "--epsilon", "41"], "epsilon must be in (0, 39]"),
+        (["--rounds", "5", "--epsilon", "0"], "epsilon must be in (0, 39]"),
+        (["--rounds", "5", "--epsilon", "1e-9", "--delta", "1e-12"], "bound 'multiplier <= 1048576' failed"),
+        (["--rounds", "5", "--epsilon", "30", "--delta", "1e-20"], "sampler distance < delta' failed"),
+    ],
+)
+def test_half_a_wish_for_noise_is_refused(arguments: list[str], says: str) -> None:
+    result = secagg_plan(*HUNDRED, "--dimension", "100", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+
+
+def test_noise_needs_a_dimension() -> None:
+    result = secagg_plan(*HUNDRED, "--rounds", "5", "--epsilon", "5")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "noise needs --dimension" in result.stderr
+
+
 # Mistakes
 
 
@@ -232,7 +439,10 @@ def test_bytes_of_a_thousand_clients() -> None:
         ([*FIVE, "--sigma", "0"], "--sigma"),
         ([*FIVE, "--sigma", "9" * 400], "--sigma"),
         ([*FIVE, "--server", "honest"], "--server"),
-        (["--clients", "5"], "--corrupt"),
+        (["--clients", "5", "--dropout", "0"], "give --corrupt, a fraction of the clients, or --colluders"),
+        ([*FIVE, "--colluders", "1"], "give --corrupt, a fraction of the clients, or --colluders"),
+        (["--clients", "5", "--colluders", "5", "--dropout", "0"], "--colluders is from 0 to 4 of 5 clients"),
+        (["--clients", "5", "--corrupt", "0"], "--dropout"),
         (["--clients", "five", "--corrupt", "0", "--dropout", "0"], "--clients"),
     ],
 )
@@ -243,9 +453,9 @@ def test_mistakes_exit_2_and_name_what_fails(arguments: list[str], says: str) ->
         assert says in result.stderr
 
 
-def test_help_has_two_examples_and_says_why_sigma_is_80() -> None:
+def test_help_has_examples_and_says_why_sigma_is_80() -> None:
     shown = secagg_plan("--help").stdout
-    assert shown.count("secagg plan --clients") == 2
+    assert shown.count("secagg plan --clients") == 3
     assert "grind" in shown
     for line in shown.splitlines():
         if "secagg plan --clients" in line:
