@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -300,10 +301,27 @@ def test_a_ledger_that_grew_still_has_the_known_head(tmp_path: Path) -> None:
         Ledger.open(path, known_head=head).close()
 
 
-def test_a_log_torn_at_any_byte_gives_whole_entries_and_the_head_shows_what_is_lost(tmp_path: Path) -> None:
-    """What a machine leaves that lost its power: the file as it was, and its log up to some byte."""
-    path = filled(tmp_path / "ledger.sqlite", rounds=2)
+def test_what_was_reported_is_in_the_file_itself(tmp_path: Path) -> None:
+    """A log that is torn or lost after that takes nothing with it."""
+    path, alone = tmp_path / "ledger.sqlite", tmp_path / "alone.sqlite"
     with Ledger.open(path) as ledger:
+        for round in range(3):
+            entry = ledger.spend(RELEASE, session="s", round=round, clients=CLIENTS)
+            assert Path(f"{path}-wal").stat().st_size == 0
+            alone.write_bytes(path.read_bytes())
+            with Ledger.open(alone) as copied:
+                assert copied.entries()[-1] == entry
+
+
+def test_a_log_torn_at_any_byte_gives_whole_entries_and_the_head_shows_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file and its log up to some byte, where a reader kept the entries in the log and power was lost."""
+    monkeypatch.setattr("dp.ledger._BUSY_SECONDS", 0.05)
+    path = filled(tmp_path / "ledger.sqlite", rounds=2)
+    with Ledger.open(path) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM entries").fetchone() == (2,)
         for round in (2, 3):
             ledger.spend(RELEASE, session="s", round=round, clients=CLIENTS)
         file, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
