@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from dp.ledger import Ledger, LedgerEntry
     from dp.mechanisms import FixedCohort, PoissonSampling, SkellamRelease, local_variance
     from dp.metrics import MeanMetric, Released, encode_metrics, metrics_clip, release_means
-    from dp.planning import NoisePlan, PlannedRelease, calibrate_multiplier, plan_noise, rounds_left
+    from dp.planning import (
+        NoisePlan,
+        PlannedRelease,
+        calibrate_multiplier,
+        colluding_epsilon,
+        plan_noise,
+        rounds_left,
+    )
     from dp.samplers import sampler_distance, skellam, skellam_tail
     from dp.scalar_pld import scalar_skellam_epsilon
     from dp.skellam_law import skellam_epsilon
@@ -42,6 +49,7 @@ __all__ = [
     "Released",
     "SkellamRelease",
     "calibrate_multiplier",
+    "colluding_epsilon",
     "dequantize",
     "discrete_gaussian_sum_epsilon",
     "encode_metrics",
@@ -69,7 +77,14 @@ _HOMES = {
     "ledger": ("Ledger", "LedgerEntry"),
     "mechanisms": ("FixedCohort", "PoissonSampling", "SkellamRelease", "local_variance"),
     "metrics": ("MeanMetric", "Released", "encode_metrics", "metrics_clip", "release_means"),
-    "planning": ("NoisePlan", "PlannedRelease", "calibrate_multiplier", "plan_noise", "rounds_left"),
+    "planning": (
+        "NoisePlan",
+        "PlannedRelease",
+        "calibrate_multiplier",
+        "colluding_epsilon",
+        "plan_noise",
+        "rounds_left",
+    ),
     "samplers": ("sampler_distance", "skellam", "skellam_tail"),
     "scalar_pld": ("scalar_skellam_epsilon",),
     "skellam_law": ("skellam_epsilon",),

@@ -7,8 +7,8 @@ asked about and accepted. Only the error of a sum is predicted.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from dp.accounting import MAX_EPSILON, NamedEpsilons, composed_epsilon, named_epsilons
 from dp.clipping import Grid
@@ -114,8 +114,27 @@ def plan_noise(
             minimum_survivors=minimum_survivors,
             colluders=colluders,
         )
-    _check_honest(minimum_survivors - colluders)
+    event = _event(release, multiplier, minimum_survivors, colluders)
     _check_distance(0.0, delta, sampler_distance(minimum_survivors * release.rounds * release.length))
+    per_honest = minimum_survivors / (minimum_survivors - colluders)
+    return NoisePlan(
+        multiplier=multiplier,
+        l2_sensitivity=release.l2_sensitivity,
+        inflation=inflation,
+        scale=grid.scale,
+        local_variance=event.local_variance,
+        # Rounding errs by 1/12 of a grid unit squared where coordinates are spread over a few units.
+        rmse=math.sqrt(minimum_survivors * (event.local_variance + 1 / 12)) / grid.scale,
+        central_rmse=multiplier * grid.clip * largest_weight * math.sqrt(per_honest),
+        epsilons=named_epsilons([event] * release.rounds, delta=delta),
+    )
+
+
+def _event(
+    release: PlannedRelease, multiplier: float, minimum_survivors: int, colluders: int
+) -> SkellamRelease:
+    """One of the sums with its noise; purposes are accounted alike."""
+    _check_honest(minimum_survivors - colluders)
     _check_sum((multiplier * release.l2_sensitivity) ** 2)
     share = local_variance(
         multiplier=multiplier,
@@ -124,23 +143,6 @@ def plan_noise(
         colluders=colluders,
     )
     _check_share(share)
-    event = _event(release, share, minimum_survivors, colluders)
-    per_honest = minimum_survivors / (minimum_survivors - colluders)
-    return NoisePlan(
-        multiplier=multiplier,
-        l2_sensitivity=release.l2_sensitivity,
-        inflation=inflation,
-        scale=grid.scale,
-        local_variance=share,
-        # Rounding errs by 1/12 of a grid unit squared where coordinates are spread over a few units.
-        rmse=math.sqrt(minimum_survivors * (share + 1 / 12)) / grid.scale,
-        central_rmse=multiplier * grid.clip * largest_weight * math.sqrt(per_honest),
-        epsilons=named_epsilons([event] * release.rounds, delta=delta),
-    )
-
-
-def _event(release: PlannedRelease, share: float, minimum_survivors: int, colluders: int) -> SkellamRelease:
-    """One of the sums; purposes are accounted alike."""
     return SkellamRelease(
         purpose="training",
         l2_sensitivity=release.l2_sensitivity,
@@ -208,13 +210,35 @@ def calibrate_multiplier(
     return multiplier
 
 
+def colluding_epsilon(releases: Iterable[SkellamRelease], *, delta: float) -> float:
+    """Epsilon against the server with, in every release, the colluders which that release assumed.
+
+    `NamedEpsilons.server_colluding` counts one number of colluders in all of them. Whoever takes part in
+    cohorts of many sizes assumes a part of each, and the two differ: here each release loses its own
+    colluders' shares, and what is left is what the server alone cannot remove.
+
+    Returns:
+        Epsilon for zero-out neighbours; `math.inf` where no honest noise is left.
+
+    Raises:
+        DPInputError: as `named_epsilons`.
+    """
+    honest = []
+    for release in releases:
+        left = release.minimum_survivors - release.colluders
+        if left <= 0:
+            return math.inf
+        honest.append(replace(release, minimum_survivors=left, colluders=0))
+    return named_epsilons(honest, delta=delta).server
+
+
 def rounds_left(
     spent: Sequence[SkellamRelease], following: SkellamRelease, *, epsilon: float, delta: float
 ) -> int:
     """How many more releases like `following` a budget has room for, beside those that stand.
 
-    The budget is against the server with its colluders. Epsilons are not subtracted: each count is composed
-    with everything that was spent.
+    The budget is that of `colluding_epsilon`. Epsilons are not subtracted: each count is composed with
+    everything that was spent.
 
     Returns:
         0 where the budget is used up or already exceeded, at most `MOST_ROUNDS`.
@@ -227,10 +251,9 @@ def rounds_left(
 
     def exceeded(count: int) -> bool:
         try:
-            named = named_epsilons([*spent, *[following] * count], delta=delta)
+            return not colluding_epsilon([*spent, *[following] * count], delta=delta) <= epsilon
         except DPInputError:
             return True  # above every epsilon that is accounted for
-        return not named.server_colluding <= epsilon
 
     low, high = 0, 1
     while high <= MOST_ROUNDS and not exceeded(high):

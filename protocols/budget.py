@@ -9,14 +9,14 @@ here, and nothing here may give back what was spent.
 """
 
 import os
-from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from dp.accounting import MAX_EPSILON, named_epsilons, shown
+from dp.accounting import MAX_EPSILON, shown
 from dp.errors import DPInputError
 from dp.ledger import Ledger, LedgerEntry
 from dp.mechanisms import Purpose, SkellamRelease
+from dp.planning import colluding_epsilon
 
 from .checks import require_positive
 from .errors import BudgetError, ConfigError
@@ -31,7 +31,8 @@ class Budget:
 
     Args:
         ledger: This client's own, never another's.
-        epsilon: Against the server with the corrupt clients of each round's config, in (0, 39].
+        epsilon: Against the server with the corrupt clients of each round's config, in (0, 39]
+            (`dp.colluding_epsilon`).
         delta: In (0, 1).
 
     Raises:
@@ -96,7 +97,7 @@ class Budget:
             LedgerError: If the ledger is damaged.
             DPInputError: If it holds more than any epsilon that is accounted for.
         """
-        return _epsilon(self._ledger.releases(), delta=self._delta)
+        return colluding_epsilon(self._ledger.releases(), delta=self._delta)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -113,7 +114,7 @@ class Budget:
     def _admit(self, releases: tuple[SkellamRelease, ...]) -> None:
         """Refuse a set of releases that costs more than the budget."""
         try:
-            cost = _epsilon(releases, delta=self._delta)
+            cost = colluding_epsilon(releases, delta=self._delta)
         except DPInputError as error:
             raise BudgetError(f"this client's privacy budget does not cover the round: {error}") from error
         if not cost <= self._epsilon:
@@ -122,16 +123,3 @@ class Budget:
                 f"{self._epsilon:g} (against the server with the corrupt clients of each round, per client, "
                 f"zero-out neighbours, delta {self._delta:g})"
             )
-
-
-def _epsilon(releases: tuple[SkellamRelease, ...], *, delta: float) -> float:
-    """Composed against the server with each round's own corrupt clients.
-
-    Rounds may be of cohorts of many sizes, each with as many corrupt clients as its config assumes. So their
-    shares are taken off round by round, and what is left is what the server alone cannot remove.
-    """
-    honest = [
-        replace(release, minimum_survivors=release.minimum_survivors - release.colluders, colluders=0)
-        for release in releases
-    ]
-    return named_epsilons(honest, delta=delta).server

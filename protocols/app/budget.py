@@ -16,13 +16,14 @@ from rich.table import Column, Table
 from dp.accounting import MAX_EPSILON, NamedEpsilons, named_epsilons, shown
 from dp.ledger import Ledger, LedgerEntry
 from dp.mechanisms import Purpose, SkellamRelease
-from dp.planning import MOST_ROUNDS, rounds_left
+from dp.planning import MOST_ROUNDS, colluding_epsilon, rounds_left
 from protocols.errors import ConfigError
 
 HELP = """Print what the releases in a ledger tell about a client, by adversary.
 
 Every entry is verified first. A damaged ledger, or a budget that is exceeded,
-is exit 1. The epsilon of a budget is against the server with its colluders.
+is exit 1. The epsilon of a budget is against the server with the colluders
+that each round assumed.
 
 [bold]Examples[/bold]
 
@@ -61,6 +62,7 @@ class Account:
         epsilons: Of all releases under "total", and by purpose.
         clients: None in the ledger of one client, which names nobody.
         budget: The epsilon that was asked about, if any.
+        spent: What counts against it: each round with its own colluders.
         left: Rounds like the last of each purpose that the budget still has room for; empty without one.
     """
 
@@ -71,12 +73,13 @@ class Account:
     epsilons: dict[str, NamedEpsilons]
     clients: Clients | None
     budget: float | None
+    spent: float
     left: dict[Purpose, int]
 
     @property
     def exceeded(self) -> bool:
         """Whether more was spent than the budget has."""
-        return self.budget is not None and not self.epsilons["total"].server_colluding <= self.budget
+        return self.budget is not None and not self.spent <= self.budget
 
 
 def read(path: Path, *, epsilon: float | None, delta: float, known_head: str | None = None) -> Account:
@@ -104,6 +107,7 @@ def read(path: Path, *, epsilon: float | None, delta: float, known_head: str | N
         epsilons={name: named_epsilons(part, delta=delta) for name, part in releases.items()},
         clients=_clients(entries, delta=delta),
         budget=epsilon,
+        spent=colluding_epsilon(releases["total"], delta=delta),
         left=_left(releases["total"], epsilon=epsilon, delta=delta),
     )
 
@@ -134,6 +138,7 @@ def as_object(account: Account) -> dict[str, Any]:
     if account.budget is not None:
         found["budget"] = {
             "epsilon": account.budget,
+            "spent": account.spent if math.isfinite(account.spent) else None,
             "exceeded": account.exceeded,
             "rounds_left": account.left,
         }
@@ -172,8 +177,11 @@ def lines(account: Account) -> Iterator[str]:
 
 
 def _budget_lines(account: Account, budget: float) -> Iterator[str]:
-    total = account.epsilons["total"]
-    spent = f"epsilon {shown(total.server_colluding)} of {budget:g} at delta {total.delta:g} is spent"
+    delta = account.epsilons["total"].delta
+    spent = (
+        f"epsilon {shown(account.spent)} of {budget:g} at delta {delta:g} is spent, against the server with "
+        "the colluders of each round"
+    )
     if account.exceeded:
         yield f"The budget is exceeded: {spent}."
         return

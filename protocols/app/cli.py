@@ -130,7 +130,8 @@ def plan_command(
         int | None, typer.Option(help="Largest integer weight of a client, where updates are weighted.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="Rounds that compose; plans noise, with one of the next two.")
+        int | None,
+        typer.Option(min=1, max=1 << 16, help="Rounds that compose; plans noise, with one of the next two."),
     ] = None,
     epsilon: Annotated[
         float | None, typer.Option(help="Target against the server with its colluders.")
@@ -172,7 +173,7 @@ def plan_command(
 def budget_command(
     ledger: Annotated[Path, typer.Argument(help="A ledger: of a run, of a server, or of one client.")],
     epsilon: Annotated[
-        float | None, typer.Option(help="A budget, against the server with its colluders.")
+        float | None, typer.Option(help="A budget, against the server with the colluders of each round.")
     ] = None,
     delta: Annotated[float, typer.Option(help="Of every epsilon that is printed.")] = 1e-5,
     known_head: Annotated[

@@ -1,6 +1,7 @@
 """A planned multiplier meets its target when the events are accounted, and is not larger than needed."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from dp import (
     PlannedRelease,
     SkellamRelease,
     calibrate_multiplier,
+    colluding_epsilon,
     local_variance,
     named_epsilons,
     plan_noise,
@@ -121,6 +123,19 @@ def test_a_request_outside_the_domain_is_refused(change: dict[str, object]) -> N
 def test_an_empty_plan_is_refused() -> None:
     with pytest.raises(DPInputError):
         plan(10, 0)
+
+
+def test_colluders_of_each_release_are_those_it_assumed() -> None:
+    """With one number for all of them it is the named epsilon; without honest noise it is infinite."""
+    sums = events(2.0, [plan(511, 3), plan(100, 2)], 100, 33)
+    assert colluding_epsilon(sums, delta=1e-5) == named_epsilons(sums, delta=1e-5).server_colluding
+    small, large = events(2.0, [plan(511, 1)], 4, 1)[0], events(2.0, [plan(511, 1)], 400, 200)[0]
+    assert math.isinf(named_epsilons([small, large], delta=1e-5).server_colluding)
+    both = colluding_epsilon([small, large], delta=1e-5)
+    assert both == pytest.approx(colluding_epsilon([small, small], delta=1e-5), rel=1e-12)
+    assert both > colluding_epsilon([small], delta=1e-5)
+    assert colluding_epsilon([], delta=1e-5) == 0.0
+    assert math.isinf(colluding_epsilon([replace(small, colluders=4)], delta=1e-5))
 
 
 def noise(**change: object) -> NoisePlan:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_an_empty_ledger_has_spent_nothing(tmp_path: Path) -> None:
     found = account(tmp_path / "ledger.sqlite", "--epsilon", "1")
     assert found["epsilons"]["total"] == {"server": 0.0, "server_colluding": 0.0, "reader": 0.0}
     assert (found["rounds"], found["head"]) == ({"training": 0, "evaluation": 0}, "")
-    assert found["budget"] == {"epsilon": 1.0, "exceeded": False, "rounds_left": {}}
+    assert found["budget"] == {"epsilon": 1.0, "spent": 0.0, "exceeded": False, "rounds_left": {}}
 
 
 def test_what_is_left_is_rounds_that_compose_within_the_budget(path: Path) -> None:
@@ -151,6 +152,7 @@ def test_a_budget_that_is_exceeded_is_exit_1(path: Path) -> None:
     found = account(path, "--epsilon", str(least), code=1)
     assert found["budget"] == {
         "epsilon": least,
+        "spent": epsilon(3, 1),
         "exceeded": True,
         "rounds_left": {"training": 0, "evaluation": 0},
     }
@@ -176,7 +178,21 @@ def test_a_guarantee_that_does_not_exist_is_null_and_none(tmp_path: Path) -> Non
     assert total["server_colluding"] is None
     assert total["server"] > 0
     assert re.search(r"together .* none ", secagg_budget(file).stdout)
-    assert account(file, "--epsilon", "39", code=1)["budget"]["exceeded"]
+    budget = account(file, "--epsilon", "39", code=1)["budget"]
+    assert (budget["exceeded"], budget["spent"]) == (True, None)
+
+
+def test_a_client_of_cohorts_of_many_sizes_has_each_counted_with_its_own_colluders(tmp_path: Path) -> None:
+    """Two hundred colluders of a large cohort leave a small one no noise, where they are not."""
+    own = tmp_path / "own.sqlite"
+    large = replace(TRAINING, local_variance=4000.0**2 / 200, minimum_survivors=400, colluders=200)
+    with Ledger.open(own) as ledger:
+        ledger.spend(TRAINING, session="s", round=1, clients=None)
+        ledger.spend(large, session="t", round=1, clients=None)
+    found = account(own, "--epsilon", "8")
+    assert found["epsilons"]["total"]["server_colluding"] is None
+    assert found["budget"]["spent"] == pytest.approx(epsilon(2, 0), rel=1e-9)
+    assert found["budget"]["rounds_left"]["training"] > 0
 
 
 def test_people_read_the_same_numbers_with_unit_relation_adversaries_and_delta(path: Path) -> None:
