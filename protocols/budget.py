@@ -49,17 +49,25 @@ class Budget:
         self._ledger = ledger
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, epsilon: float, delta: float) -> Self:
-        """A budget over the ledger in a file, which is made where there is none.
+    def open(cls, path: str | os.PathLike[str], *, epsilon: float, delta: float, create: bool = True) -> Self:
+        """A budget over the ledger in a file.
 
         Keep the file as long as the client lives: with it goes the memory of what was spent. A copy that is
         put back forgets what came after it.
 
+        Args:
+            path: The client's own ledger.
+            epsilon: As the class.
+            delta: As the class.
+            create: Whether to make the file where there is none. Not once the client has one: a ledger that
+                has vanished is then an error, and not a full budget.
+
         Raises:
             ConfigError: As the class.
-            LedgerError: If the file is damaged or no ledger. Take part in nothing until it is restored.
+            LedgerError: If the file is missing, damaged or no ledger. Take part in nothing until it is
+                restored.
         """
-        ledger = Ledger.open(path)
+        ledger = Ledger.open(path, create=create)
         try:
             return cls(ledger, epsilon=epsilon, delta=delta)
         except ConfigError:

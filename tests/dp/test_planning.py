@@ -1,7 +1,9 @@
 """A planned multiplier meets its target when the events are accounted, and is not larger than needed."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,8 @@ from dp import (
 )
 from dp.planning import rounding_inflation
 from tests.reference import dp_oracles as oracles
+
+REFERENCE = json.loads(Path(__file__).with_name("planning_reference.json").read_text(encoding="utf-8"))
 
 
 def events(
@@ -171,11 +175,29 @@ def test_the_predicted_error_is_noise_and_rounding_in_real_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "length", "inflation"), [(1000, 65_536, 1.00872), (1000, 2**20, 1.12413), (64, 2**20, 8.0709)]
+    "row", REFERENCE["rounding_norm_inflation"]["rows"], ids=lambda row: row["scaled_l2"]
 )
-def test_the_inflation_is_the_conditional_bound(norm: int, length: int, inflation: float) -> None:
-    """Values of the conditional bound at beta = exp(-1/2), worked out by hand."""
-    assert rounding_inflation(norm, length=length) == pytest.approx(inflation, rel=1e-5)
+def test_the_inflation_is_the_conditional_bound(row: dict[str, float]) -> None:
+    inflation = rounding_inflation(int(row["scaled_l2"]), length=int(row["dim"]))
+    assert inflation == pytest.approx(row["inflation"], rel=1e-9)
+
+
+@pytest.mark.parametrize("row", REFERENCE["dropout_collusion_noise"]["rows"], ids=lambda row: row["cohort"])
+def test_shares_are_those_of_enforced_survivors_less_colluders(row: dict[str, float]) -> None:
+    """And the realised noise, which no claim counts, is what more survivors bring."""
+    survivors, colluders = int(row["min_survivors"]), int(row["colluding"])
+    planned = noise(
+        epsilon=None,
+        multiplier=row["target_central_z"],
+        minimum_survivors=survivors,
+        colluders=colluders,
+        release=PlannedRelease(l2_sensitivity=511, rounds=1, length=1000),
+    )
+    share = planned.local_variance / 511**2
+    assert share == pytest.approx(row["local_variance_over_clip2"], rel=1e-9)
+    assert math.sqrt(share * (survivors - colluders)) == pytest.approx(row["honest_z_at_min"])
+    assert math.sqrt(share * survivors) == pytest.approx(row["realised_z_at_min"], rel=1e-9)
+    assert planned.central_rmse == pytest.approx(2.0 * row["realised_z_at_min"], rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,14 @@ def test_a_damaged_ledger_grants_nothing(tmp_path: Path) -> None:
         Budget.open(path, epsilon=enough_for(3), delta=DELTA)
 
 
+def test_a_ledger_that_has_vanished_is_no_full_budget(tmp_path: Path) -> None:
+    path = tmp_path / "own.sqlite"
+    with pytest.raises(LedgerError, match="cannot open"):
+        Budget.open(path, epsilon=1.0, delta=DELTA, create=False)
+    Budget.open(path, epsilon=1.0, delta=DELTA).close()
+    Budget.open(path, epsilon=1.0, delta=DELTA, create=False).close()
+
+
 SPENDER = """
 import sys
 from protocols import Budget, BudgetError, NeedInput, RoundConfig
