@@ -69,8 +69,8 @@ def _spent(path: Path) -> None:
             ledger.spend(RELEASE, session="session", round=round_number, clients=CLIENTS)
 
 
-def _row() -> bytes:
-    return _body(RELEASE, "session", 1, list(CLIENTS)).encode()
+def _row(clients: tuple[int, ...] | None) -> bytes:
+    return _body(RELEASE, "session", 1, clients).encode()
 
 
 # Transcripts, scenarios, manifests
@@ -160,7 +160,14 @@ def targets() -> list[Target]:
             errors=(LedgerError,),
             seeds=(small_database(_spent),),
         ),
-        Target(name="ledger entry", run=_entry, errors=(LedgerError,), seeds=(_row(),), memory=20, form=JSON),
+        Target(
+            name="ledger entry",
+            run=_entry,
+            errors=(LedgerError,),
+            seeds=(_row(CLIENTS), _row(None)),
+            memory=20,
+            form=JSON,
+        ),
         Target(
             name="transcript", run=_transcript, errors=(ValueError,), seeds=(lines,), limit=1 << 20, memory=20
         ),
