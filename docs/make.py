@@ -18,8 +18,8 @@ HEAD = """# Error codes
 Written from `protocols/errors.py` by `make docs`. A `ProtocolError` carries one of these codes, the phase in
 which it was seen, and the suspects that the evidence points at. The registry is closed: codes are stable, and
 a code is all that a client ever tells a server of an error. Mistakes of the caller are `LocalError`s
-(`ConfigError`, `InputError`, `SessionOverError`, `BudgetError`, `WorkerError`, `StateError`) and have no code;
-their message says what to mend.
+(`ConfigError`, `InputError`, `SessionOverError`, `BudgetError`, `WorkerError`, `StateError`) and have no
+code; their message says what to mend.
 
 """
 
