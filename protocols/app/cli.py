@@ -18,7 +18,7 @@ from dp.accounting import shown
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
 from . import budget, noise, planning
-from .terminal import err, leaving_partial, printing, say, told
+from .terminal import err, fail, leaving_partial, printing, say, told
 from .terminal import out as console
 
 app = typer.Typer(
