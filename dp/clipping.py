@@ -83,22 +83,34 @@ def quantize(update: NDArray[np.floating], *, grid: Grid, weight: int = 1) -> ND
         int64 of shape (d,), with `sum(y**2) <= (weight * grid.norm)**2` exactly.
 
     Raises:
-        DPInputError: wrong shape or type, a value that is not finite, or a weight outside its range.
+        DPInputError: wrong shape or type, a value that is not finite, or a weight that is no integer or out
+            of range.
     """
-    values, norm = _checked(update), weight * grid.norm
-    if not 0 <= norm < 1 << (MAX_BITS - 1):
-        raise DPInputError(f"weight {weight!r} times {grid.norm} grid units is not in [0, 2**{MAX_BITS - 1})")
+    nearest = np.rint(on_grid(update, grid=grid, weight=weight))
+    return clip_integers(nearest.astype(np.int64), norm=weight * grid.norm)
+
+
+def on_grid(update: NDArray[np.floating], *, grid: Grid, weight: int) -> NDArray[np.float64]:
+    """The clipped, weighted update in grid units before rounding, as `quantize` takes it.
+
+    Returns:
+        float64 of shape (d,), of L2 norm weight * grid.norm at most, up to float64's rounding.
+
+    Raises:
+        DPInputError: as `quantize` does.
+    """
+    values, norm = _checked(update), _checked_weight(weight) * grid.norm
+    if norm >= 1 << (MAX_BITS - 1):
+        raise DPInputError(f"weight {weight!r} times {grid.norm} grid units is not below 2**{MAX_BITS - 1}")
     largest = float(np.max(np.abs(values)))
     if largest == 0.0:
-        return np.zeros(values.shape, dtype=np.int64)
+        return np.zeros(values.shape)
     # Dividing by the largest coordinate first keeps the squares from overflowing (1e300) or vanishing.
     direction = values / largest
     relative_norm = math.sqrt(float(np.dot(direction, direction)))
     if largest * relative_norm > grid.clip:
-        scaled = direction * (norm / relative_norm)
-    else:
-        scaled = values * grid.scale * weight
-    return clip_integers(np.rint(scaled).astype(np.int64), norm=norm)
+        return direction * (norm / relative_norm)
+    return values * grid.scale * weight
 
 
 def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:
@@ -169,6 +181,13 @@ def dequantize(total: NDArray[np.int64], *, grid: Grid) -> NDArray[np.float64]:
 
 def _bits_fit(bits: int) -> bool:
     return MIN_BITS <= bits <= MAX_BITS
+
+
+def _checked_weight(weight: int) -> int:
+    # A fraction such as n_k / n would be multiplied into the bound as well, and the claim would rest on it.
+    if isinstance(weight, bool) or not isinstance(weight, int) or weight < 0:
+        raise DPInputError(f"a weight is an integer of at least 0, not a {type(weight).__name__} or negative")
+    return weight
 
 
 def _checked(update: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -53,6 +53,13 @@ def test_a_weight_beyond_exact_clipping_is_refused(weight: int) -> None:
         quantize(np.zeros(3), grid=Grid(clip=1.0, bits=16), weight=weight)
 
 
+@pytest.mark.parametrize("weight", [0.5, 1.0, True, np.float64(2.0), None, "3"])
+def test_a_weight_that_is_no_integer_is_refused(weight: object) -> None:
+    """Fractions of a total, such as n_k / n, are no weights: the bound must be an integer everybody knows."""
+    with pytest.raises(DPInputError, match="weight"):
+        quantize(np.zeros(3), grid=Grid(clip=1.0, bits=16), weight=weight)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 16, 31, 32, 33, 43, 44])
 @pytest.mark.parametrize("size", [1e300, 1.7e308, 1.0, 1e-300, 5e-324])
 @pytest.mark.parametrize("length", [1, 2, 3, 1000])
