@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         plan_noise,
         rounds_left,
     )
+    from dp.rounding import l1_bound, quantize_stochastic, stochastic_norm
     from dp.samplers import sampler_distance, skellam, skellam_tail
     from dp.scalar_pld import scalar_skellam_epsilon
     from dp.skellam_law import skellam_epsilon
@@ -54,11 +55,13 @@ __all__ = [
     "discrete_gaussian_sum_epsilon",
     "encode_metrics",
     "gaussian_epsilon",
+    "l1_bound",
     "local_variance",
     "metrics_clip",
     "named_epsilons",
     "plan_noise",
     "quantize",
+    "quantize_stochastic",
     "release_means",
     "rounds_left",
     "sampler_distance",
@@ -66,17 +69,44 @@ __all__ = [
     "skellam",
     "skellam_epsilon",
     "skellam_tail",
+    "stochastic_norm",
 ]
 
 _HOMES = {
-    "accounting": ("NamedEpsilons", "named_epsilons"),
-    "clipping": ("Grid", "dequantize", "quantize"),
+    "accounting": (
+        "NamedEpsilons",
+        "named_epsilons",
+    ),
+    "clipping": (
+        "Grid",
+        "dequantize",
+        "quantize",
+    ),
     "discrete_gaussian": ("discrete_gaussian_sum_epsilon",),
-    "errors": ("CalibrationError", "DPError", "DPInputError", "LedgerError"),
+    "errors": (
+        "CalibrationError",
+        "DPError",
+        "DPInputError",
+        "LedgerError",
+    ),
     "gaussian": ("gaussian_epsilon",),
-    "ledger": ("Ledger", "LedgerEntry"),
-    "mechanisms": ("FixedCohort", "PoissonSampling", "SkellamRelease", "local_variance"),
-    "metrics": ("MeanMetric", "Released", "encode_metrics", "metrics_clip", "release_means"),
+    "ledger": (
+        "Ledger",
+        "LedgerEntry",
+    ),
+    "mechanisms": (
+        "FixedCohort",
+        "PoissonSampling",
+        "SkellamRelease",
+        "local_variance",
+    ),
+    "metrics": (
+        "MeanMetric",
+        "Released",
+        "encode_metrics",
+        "metrics_clip",
+        "release_means",
+    ),
     "planning": (
         "NoisePlan",
         "PlannedRelease",
@@ -85,7 +115,16 @@ _HOMES = {
         "plan_noise",
         "rounds_left",
     ),
-    "samplers": ("sampler_distance", "skellam", "skellam_tail"),
+    "rounding": (
+        "l1_bound",
+        "quantize_stochastic",
+        "stochastic_norm",
+    ),
+    "samplers": (
+        "sampler_distance",
+        "skellam",
+        "skellam_tail",
+    ),
     "scalar_pld": ("scalar_skellam_epsilon",),
     "skellam_law": ("skellam_epsilon",),
 }
