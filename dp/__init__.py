@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         plan_noise,
         rounds_left,
     )
+    from dp.rotation import Flattening, flattening, padded_length, rotate, rotate_back
     from dp.rounding import l1_bound, quantize_stochastic, stochastic_norm
     from dp.samplers import sampler_distance, skellam, skellam_tail
     from dp.scalar_pld import scalar_skellam_epsilon
@@ -38,6 +39,7 @@ __all__ = [
     "DPError",
     "DPInputError",
     "FixedCohort",
+    "Flattening",
     "Grid",
     "Ledger",
     "LedgerEntry",
@@ -54,15 +56,19 @@ __all__ = [
     "dequantize",
     "discrete_gaussian_sum_epsilon",
     "encode_metrics",
+    "flattening",
     "gaussian_epsilon",
     "l1_bound",
     "local_variance",
     "metrics_clip",
     "named_epsilons",
+    "padded_length",
     "plan_noise",
     "quantize",
     "quantize_stochastic",
     "release_means",
+    "rotate",
+    "rotate_back",
     "rounds_left",
     "sampler_distance",
     "scalar_skellam_epsilon",
@@ -114,6 +120,13 @@ _HOMES = {
         "colluding_epsilon",
         "plan_noise",
         "rounds_left",
+    ),
+    "rotation": (
+        "Flattening",
+        "flattening",
+        "padded_length",
+        "rotate",
+        "rotate_back",
     ),
     "rounding": (
         "l1_bound",

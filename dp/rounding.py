@@ -12,8 +12,8 @@ Here beta = exp(-1/2): the root is 1, the bound an integer that is computed with
 attempt succeeds with probability 0.39 in the worst case and nearly always on real inputs. The norm is rounded
 up to an integer: on a fine grid its root is c + 1/2, and rounding that down would fail most attempts. The
 unconditional bound, (c + sqrt(d))**2, is larger for every c and d. As the sensitivity is what
-`quantize_stochastic` checks exactly, neither the lemma nor float64 is trusted with it; they only say how often
-an attempt fails.
+`quantize_stochastic` checks exactly, neither the lemma nor float64 is trusted with it; they only say how
+often an attempt fails.
 
 Either mode costs accuracy where the grid is coarse. Scale so that c >= 4 sqrt(d): then a client's norm grows
 by at most 2 % with stochastic rounding, and a typical coordinate is 4 grid units with either.

@@ -34,6 +34,7 @@ TRIED_BY = {
     "secagg/shamir.py": ("shares",),
 }
 FROM_INSIDE = {
+    "dp/rotation.py": "a hash of the seed",
     "protocols/app/cli.py": "TOML that it wrote itself",
     "protocols/audit/catalogue.py": "what its own child printed",
     "protocols/learning/federated.py": "the model of its own server",
