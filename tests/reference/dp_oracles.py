@@ -1,13 +1,11 @@
-"""Slow, obvious counterparts of `dp`: exact probabilities, an exact sampler, brute-force divergences.
+"""Slow, obvious counterparts of `dp`: exact probabilities, brute-force divergences.
 
 Nothing here may be imported by a product module, and nothing here may share code with one.
 """
 
 import itertools
 import math
-import random
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import lru_cache
 
 import mpmath
@@ -53,30 +51,6 @@ def threshold(variance: float, value: int, *, reach: int) -> int:
     """round(2**128 P(X <= value)) for value < 0."""
     with mpmath.workdps(DIGITS):
         return int(mpmath.nint(skellam_cdf(variance, value, reach=reach) * mpmath.mpf(2) ** 128))
-
-
-def exact_skellam(source: random.Random, variance: Fraction) -> int:
-    """One exact draw by rational arithmetic: the difference of two Poisson(variance/2)."""
-    return exact_poisson(source, variance / 2) - exact_poisson(source, variance / 2)
-
-
-def exact_poisson(source: random.Random, mean: Fraction) -> int:
-    """One exact Poisson draw: a sum of draws with means of at most 1."""
-    whole, rest = divmod(mean, 1)
-    draws = sum(_small_poisson(source, Fraction(1)) for _ in range(int(whole)))
-    return draws + (_small_poisson(source, rest) if rest else 0)
-
-
-def _small_poisson(source: random.Random, mean: Fraction) -> int:
-    # Propose k with probability 2**-(k+1); accept with probability (2 mean)**k / k! / 2, which is at most 1
-    # for a mean of at most 1. The product is proportional to mean**k / k!.
-    while True:
-        k = 0
-        while source.getrandbits(1):
-            k += 1
-        accept = (2 * mean) ** k / (2 * math.factorial(k))
-        if source.randrange(accept.denominator) < accept.numerator:
-            return k
 
 
 @lru_cache(maxsize=1 << 12)
