@@ -82,7 +82,10 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
     releases = tuple(map(_release, events))
     colluders = max((release.colluders for release in releases), default=0)
     scalar = all(release.length == 1 for release in releases)
-    distance = sampler_distance(sum(release.minimum_survivors * release.length for release in releases))
+    distance = sum(
+        sampler_distance(release.minimum_survivors * release.length, variance=release.local_variance)
+        for release in releases
+    )
 
     def against(colluding: int) -> float:
         sums = Counter((event.variance_against(colluding), event.l2_sensitivity) for event in releases)

@@ -21,6 +21,7 @@ from dp import (
 from dp.accounting import composed_epsilon
 from dp.mechanisms import Sampling
 from dp.renyi import MAX_EPSILON
+from dp.samplers import skellam_table
 
 
 def release(
@@ -138,6 +139,23 @@ def test_the_sampler_is_charged_to_delta() -> None:
 def test_a_million_coordinates_cost_next_to_nothing() -> None:
     short, long = (named_epsilons([release(length=length)] * 15, delta=1e-5).server for length in (2, 2**20))
     assert short <= long <= short + 1e-6
+
+
+def test_each_release_is_charged_for_every_share_of_every_coordinate(monkeypatch: pytest.MonkeyPatch) -> None:
+    charged = []
+    monkeypatch.setattr(
+        "dp.accounting.composed_epsilon",
+        lambda sums, *, delta, distance: charged.append(distance) or 1.0,
+    )
+    releases = [release(length=2**20), release(purpose="evaluation", c=127, length=3)]
+    named_epsilons(releases, delta=1e-5)
+    expected = sum(
+        skellam_table(event.local_variance).distance * event.minimum_survivors * event.length
+        for event in releases
+    )
+    # Against the server and against it with its colluders, with what the tables are proved to be off by.
+    assert len(charged) == 2
+    assert all(expected <= distance <= 1.3 * expected < 2.0**-80 for distance in charged)
 
 
 def test_the_domain_ends_where_the_sampler_starts_to_matter() -> None:

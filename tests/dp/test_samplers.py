@@ -1,10 +1,12 @@
 """The table is the exact law to 128 bits, and every word is mapped as the table says."""
 
+import itertools
 import math
 import time
 from collections import Counter
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from scipy.stats import chi2
 
 from dp import DPInputError, sampler_distance, skellam, skellam_tail
 from dp.samplers import DISTANCE_PER_SAMPLE, MAX_VARIANCE, MIN_VARIANCE, sample, skellam_table
-from tests.reference.dp_oracles import skellam_pmf, threshold, wide_pmf_scaled
+from tests.reference.dp_oracles import DIGITS, skellam_pmf, threshold, wide_pmf_scaled
 
 TOP = 2**64 - 1
 
@@ -62,9 +64,10 @@ def test_three_probabilities_of_variance_one() -> None:
         assert float(measured) == pytest.approx(probability, rel=1e-14)
 
 
-@pytest.mark.parametrize("variance", [MIN_VARIANCE, 0.5, 1.0, 50.0, 1e4, 4096.0**2])
+@pytest.mark.parametrize("variance", [MIN_VARIANCE, 0.5, 1.0, 50.0, 1e4, 4096.0**2, MAX_VARIANCE])
 def test_the_proved_distance_is_within_the_stated_one(variance: float) -> None:
-    assert 0.0 < skellam_table(variance).distance < DISTANCE_PER_SAMPLE
+    stated = sampler_distance(1, variance=variance)
+    assert 0.0 < skellam_table(variance).distance <= stated < DISTANCE_PER_SAMPLE
 
 
 def test_distance_is_proportional_and_small() -> None:
@@ -72,6 +75,28 @@ def test_distance_is_proportional_and_small() -> None:
     assert sampler_distance(2**28) == 2.0**-80
     with pytest.raises(DPInputError):
         sampler_distance(-1)
+    for variance in (0.0, math.nan, math.inf):
+        with pytest.raises(DPInputError):
+            sampler_distance(1, variance=variance)
+
+
+def test_a_release_is_within_two_to_the_minus_eighty_at_the_sizes_that_are_stated() -> None:
+    """The largest deviation and 2**28 draws; a deviation of 4,096 and 2**31.9, or 1,000 shares of 2**20."""
+    assert sampler_distance(2**28, variance=MAX_VARIANCE) < 2.0**-80
+    assert sampler_distance(int(2**31.9), variance=4096.0**2) < 2.0**-80
+    assert sampler_distance(1000 * 2**20, variance=4096.0**2) < 2.0**-81
+
+
+@pytest.mark.parametrize("variance", [MIN_VARIANCE, 1.0, 30.0])
+def test_the_stated_distance_covers_the_measured_one(variance: float) -> None:
+    """Half the sum of |table probability - exact probability|, in 60 digits, tails included."""
+    first, table = thresholds(variance)
+    edges = [0, *table, 2**128]
+    with mpmath.workdps(DIGITS):
+        exact = [skellam_pmf(variance, first + index) for index in range(len(table) + 1)]
+        drawn = [mpmath.mpf(after - before) / 2**128 for before, after in itertools.pairwise(edges)]
+        gap = mpmath.fsum(abs(d - e) for d, e in zip(drawn, exact, strict=True)) + 1 - mpmath.fsum(exact)
+        assert gap / 2 <= skellam_table(variance).distance
 
 
 @given(st.integers(0, 2**128 - 1), st.sampled_from([0.01, 1.0, 30.0]))
