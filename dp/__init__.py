@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dp.accounting import NamedEpsilons, named_epsilons
     from dp.clipping import Grid, dequantize, quantize
+    from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
     from dp.errors import CalibrationError, DPError, DPInputError, LedgerError
     from dp.gaussian import gaussian_epsilon
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CalibrationError",
+    "Contribution",
     "DPError",
     "DPInputError",
     "FixedCohort",
@@ -53,15 +55,19 @@ __all__ = [
     "SkellamRelease",
     "calibrate_multiplier",
     "colluding_epsilon",
+    "contribute",
+    "contribute_records",
     "dequantize",
     "discrete_gaussian_sum_epsilon",
     "encode_metrics",
     "flattening",
     "gaussian_epsilon",
+    "joined",
     "l1_bound",
     "local_variance",
     "metrics_clip",
     "named_epsilons",
+    "noisy",
     "padded_length",
     "plan_noise",
     "quantize",
@@ -87,6 +93,13 @@ _HOMES = {
         "Grid",
         "dequantize",
         "quantize",
+    ),
+    "contribution": (
+        "Contribution",
+        "contribute",
+        "contribute_records",
+        "joined",
+        "noisy",
     ),
     "discrete_gaussian": ("discrete_gaussian_sum_epsilon",),
     "errors": (
