@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dp.accounting import NamedEpsilons, named_epsilons
+    from dp.adaptive import bit_units, clip_bit, next_clip, noisy_fraction, vector_multiplier
     from dp.clipping import Grid, dequantize, quantize
     from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
@@ -53,7 +54,9 @@ __all__ = [
     "PoissonSampling",
     "Released",
     "SkellamRelease",
+    "bit_units",
     "calibrate_multiplier",
+    "clip_bit",
     "colluding_epsilon",
     "contribute",
     "contribute_records",
@@ -67,7 +70,9 @@ __all__ = [
     "local_variance",
     "metrics_clip",
     "named_epsilons",
+    "next_clip",
     "noisy",
+    "noisy_fraction",
     "padded_length",
     "plan_noise",
     "quantize",
@@ -82,12 +87,20 @@ __all__ = [
     "skellam_epsilon",
     "skellam_tail",
     "stochastic_norm",
+    "vector_multiplier",
 ]
 
 _HOMES = {
     "accounting": (
         "NamedEpsilons",
         "named_epsilons",
+    ),
+    "adaptive": (
+        "bit_units",
+        "clip_bit",
+        "next_clip",
+        "noisy_fraction",
+        "vector_multiplier",
     ),
     "clipping": (
         "Grid",

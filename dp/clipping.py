@@ -99,7 +99,7 @@ def on_grid(update: NDArray[np.floating], *, grid: Grid, weight: int) -> NDArray
     Raises:
         DPInputError: as `quantize` does.
     """
-    values, norm = _checked(update), _checked_weight(weight) * grid.norm
+    values, norm = checked_update(update), _checked_weight(weight) * grid.norm
     if norm >= 1 << (MAX_BITS - 1):
         raise DPInputError(f"weight {weight!r} times {grid.norm} grid units is not below 2**{MAX_BITS - 1}")
     largest = float(np.max(np.abs(values)))
@@ -190,7 +190,12 @@ def _checked_weight(weight: int) -> int:
     return weight
 
 
-def _checked(update: NDArray[np.floating]) -> NDArray[np.float64]:
+def checked_update(update: NDArray[np.floating]) -> NDArray[np.float64]:
+    """An update as float64.
+
+    Raises:
+        DPInputError: as `quantize` does.
+    """
     # A masked array hides values from the checks below.
     plain = isinstance(update, np.ndarray) and not isinstance(update, np.ma.MaskedArray)
     if not plain or update.dtype not in (np.float16, np.float32, np.float64):

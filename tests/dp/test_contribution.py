@@ -101,7 +101,7 @@ def test_more_records_than_the_bound_counts_are_refused() -> None:
 
 
 def test_records_cannot_pass_for_an_update() -> None:
-    """Neither a matrix of them, nor a sum that was rounded already, nor a contribution under a false label."""
+    """Neither a matrix of them, nor a sum that was rounded already, nor under a false label."""
     records = update(rows=40)
     with pytest.raises(DPInputError, match="flat vector"):
         contribute(records, grid=GRID)

@@ -152,7 +152,7 @@ def mutant() -> Iterator[None]:
     with (
         np.errstate(invalid="ignore"),
         replaced(
-            (clipping, "_checked", lambda update: update.astype(np.float64)),
+            (clipping, "checked_update", lambda update: update.astype(np.float64)),
             (clipping, "MAX_BITS", 64),
             (Encoding, "encode", encode),
         ),
@@ -167,7 +167,7 @@ ATTACK = Attack(
     run=run,
     mutant=mutant,
     checks_removed=(
-        "an update is finite: dp.clipping._checked",
+        "an update is finite: dp.clipping.checked_update",
         "integers are below 2**44: clip_integers",
         "a summand is within the declared bound: Encoding.encode",
     ),
