@@ -13,6 +13,7 @@ from typing import Any
 
 import floor
 import flower
+import noise
 import parts
 import plots
 import rounds
@@ -66,6 +67,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
             parts.upload(clients=1024, length=1 << 20, value_bits=16, sparse=sparse)
             for sparse in (True, False)
         ],
+        "noise": noise.measure(quick=quick),
         "thousand": None if quick else thousand.measure(),
         "memory": thousand.memory(),
         "flower": measure_flower(quick=quick),
@@ -127,6 +129,7 @@ def show(report: dict[str, Any]) -> None:
         print(f"{row['length']:>22,} " + " ".join(f"{value:>9.3f}" for value in values))
     for upload in report["upload"]:
         _show_upload(upload)
+    noise.show(report["noise"])
     _show_thousand(report["thousand"], report["memory"])
     _show_flower(report["flower"], report["rounds"])
 
@@ -256,6 +259,7 @@ def judge(report: dict[str, Any]) -> dict[str, tuple[float, bool | None]]:
     verdicts["combining 67 shares within 0.1 ms"] = (combine, combine <= 0.1)
     bits = upload["bits_per_parameter_without_spare"]
     verdicts["upload of at most 26.3 bits per parameter, spare bits aside"] = (bits, bits <= 26.3)
+    verdicts |= noise.judge(report["noise"])
     if (found := report["thousand"]) is not None:
         middle = next(row for row in found["rows"] if (row["length"], row["dropout"]) == (100_000, 0.1))
         figures = {
