@@ -41,48 +41,43 @@ def sampling(*, repeats: int) -> list[dict[str, float]]:
     return rows
 
 
-def rounding(*, clients: int = 32) -> list[dict[str, float]]:
-    """Errors of both rounding modes per coordinate, in grid units, and the norm each must claim.
+def rounding() -> list[dict[str, float]]:
+    """Errors of both rounding modes, in grid units, and the norm that stochastic rounding must claim.
 
-    A dense update (normal coordinates) of nine tenths of the clip, and one of ten times the clip, whose
-    rounded norm the integer clip meets. The root mean square is one client's. The bias is the component along
-    the clipped update of the sum over clients that all have the same one, relative to that sum.
+    A dense update (normal coordinates) of nine tenths of the clip, and one of ten times the clip, which
+    rounding carries over the bound as often as not.
     """
     say("rounding: both modes, coarse and fine")
-    rows = []
-    for norm, length in [(c, d) for c in (64, 1000, 4096) for d in (256, 16_384, 1 << 20)]:
-        # 24 bits hold any of the clips; the grid's own norm is c by the choice of the weight.
-        for size in (0.9, 10.0):
-            rows.append(_rounding(norm, length, size, clients=clients if length < 1 << 20 else 4))
-    return rows
+    sizes = [(c, d, size) for c in (64, 1000, 4096) for d in (256, 16_384, 1 << 20) for size in (0.9, 10.0)]
+    return [_rounding(c, d, size, clients=32 if d < 1 << 20 else 4) for c, d, size in sizes]
 
 
 def _rounding(norm: int, length: int, size: float, *, clients: int) -> dict[str, float]:
+    """The root mean square is of one client's coordinates; the bias is the component along the clipped update
+    of the mean of clients that all have the same one, relative to it."""
     source = np.random.default_rng(norm + length)
     direction = source.normal(size=length)
     direction /= np.linalg.norm(direction)
     # One grid unit of clip, times the weight: a clip of any integer number of units.
     grid = Grid(clip=1.0, bits=2)
     update, exact = size * direction, min(size, 1.0) * norm * direction
-    row: dict[str, float] = {"norm": norm, "length": length, "size": size}
-    for mode in ("nearest", "stochastic"):
-        total, first = np.zeros(length), np.zeros(length)
-        for client in range(clients if mode == "stochastic" else 1):
-            if mode == "nearest":
-                values = quantize(update, grid=grid, weight=norm)
-            else:
-                words = (
-                    source.integers(0, 2**64 - 1, size=length, dtype=np.uint64, endpoint=True)
-                    for _ in range(56)
-                )
-                values = quantize_stochastic(update, grid=grid, words=words, weight=norm)
-            total += values
-            first = values - exact if client == 0 else first
-        count = clients if mode == "stochastic" else 1
-        row[f"{mode}_rms"] = math.sqrt(float(np.mean(first**2)))
-        row[f"{mode}_bias"] = float((total / count - exact) @ exact) / float(exact @ exact)
-    row["stochastic_norm"] = stochastic_norm(norm, length=length)
-    return row
+
+    def stochastic() -> np.ndarray:
+        rows = (source.integers(0, 1 << 64, size=length, dtype=np.uint64) for _ in range(56))
+        return quantize_stochastic(update, grid=grid, words=rows, weight=norm) - exact
+
+    nearest = quantize(update, grid=grid, weight=norm) - exact
+    errors = [stochastic() for _ in range(clients)]
+    return {
+        "norm": norm,
+        "length": length,
+        "size": size,
+        "nearest_rms": math.sqrt(float(np.mean(nearest**2))),
+        "nearest_bias": float(nearest @ exact) / float(exact @ exact),
+        "stochastic_rms": math.sqrt(float(np.mean(errors[0] ** 2))),
+        "stochastic_bias": float(np.mean(errors, axis=0) @ exact) / float(exact @ exact),
+        "stochastic_norm": stochastic_norm(norm, length=length),
+    }
 
 
 def rotation(length: int, *, repeats: int) -> dict[str, float]:
