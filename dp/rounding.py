@@ -15,8 +15,9 @@ unconditional bound, (c + sqrt(d))**2, is larger for every c and d. As the sensi
 `quantize_stochastic` checks exactly, neither the lemma nor float64 is trusted with it; they only say how
 often an attempt fails.
 
-Either mode costs accuracy where the grid is coarse. Scale so that c >= 4 sqrt(d): then a client's norm grows
-by at most 2 % with stochastic rounding, and a typical coordinate is 4 grid units with either.
+Either mode costs accuracy where the grid is coarse. Scale so that c >= 4 sqrt(d): then stochastic rounding
+claims a norm that is 0.8 % and a unit larger, and a typical coordinate has 4 grid units with either. Rounding
+to nearest claims c itself.
 
 This module must not draw randomness, and must not let out a vector whose integer norm was not checked.
 """
