@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dp.clipping import Grid, dequantize, quantize
     from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
-    from dp.errors import CalibrationError, DPError, DPInputError, LedgerError
+    from dp.errors import CalibrationError, DPError, DPInputError, LedgerError, UnaccountedReadError
+    from dp.example_events import ExampleTraining, example_epsilon
+    from dp.example_level import PrivateTraining, make_private
     from dp.gaussian import gaussian_epsilon
     from dp.ledger import Ledger, LedgerEntry
     from dp.mechanisms import FixedCohort, PoissonSampling, SkellamRelease, local_variance
@@ -41,6 +43,7 @@ __all__ = [
     "Contribution",
     "DPError",
     "DPInputError",
+    "ExampleTraining",
     "FixedCohort",
     "Flattening",
     "Grid",
@@ -52,8 +55,10 @@ __all__ = [
     "NoisePlan",
     "PlannedRelease",
     "PoissonSampling",
+    "PrivateTraining",
     "Released",
     "SkellamRelease",
+    "UnaccountedReadError",
     "bit_units",
     "calibrate_multiplier",
     "clip_bit",
@@ -63,11 +68,13 @@ __all__ = [
     "dequantize",
     "discrete_gaussian_sum_epsilon",
     "encode_metrics",
+    "example_epsilon",
     "flattening",
     "gaussian_epsilon",
     "joined",
     "l1_bound",
     "local_variance",
+    "make_private",
     "metrics_clip",
     "named_epsilons",
     "next_clip",
@@ -120,6 +127,15 @@ _HOMES = {
         "DPError",
         "DPInputError",
         "LedgerError",
+        "UnaccountedReadError",
+    ),
+    "example_events": (
+        "ExampleTraining",
+        "example_epsilon",
+    ),
+    "example_level": (
+        "PrivateTraining",
+        "make_private",
     ),
     "gaussian": ("gaussian_epsilon",),
     "ledger": (

@@ -23,3 +23,7 @@ class NoiseRangeError(CalibrationError):
 
 class LedgerError(DPError):
     """The privacy ledger is broken, cannot be written, or already holds this event. Release nothing."""
+
+
+class UnaccountedReadError(DPError, ValueError):
+    """Something would read a client's examples that no event counts; the claimed epsilon would be false."""
