@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dp.samplers import sampler_distance, skellam, skellam_tail
     from dp.scalar_pld import scalar_skellam_epsilon
     from dp.skellam_law import skellam_epsilon
+    from dp.statement import Statement, make_statement, statement_json, statement_text
 
 __all__ = [
     "CalibrationError",
@@ -58,6 +59,7 @@ __all__ = [
     "PrivateTraining",
     "Released",
     "SkellamRelease",
+    "Statement",
     "UnaccountedReadError",
     "bit_units",
     "calibrate_multiplier",
@@ -75,6 +77,7 @@ __all__ = [
     "l1_bound",
     "local_variance",
     "make_private",
+    "make_statement",
     "metrics_clip",
     "named_epsilons",
     "next_clip",
@@ -93,6 +96,8 @@ __all__ = [
     "skellam",
     "skellam_epsilon",
     "skellam_tail",
+    "statement_json",
+    "statement_text",
     "stochastic_norm",
     "vector_multiplier",
 ]
@@ -182,6 +187,12 @@ _HOMES = {
     ),
     "scalar_pld": ("scalar_skellam_epsilon",),
     "skellam_law": ("skellam_epsilon",),
+    "statement": (
+        "Statement",
+        "make_statement",
+        "statement_json",
+        "statement_text",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
