@@ -15,6 +15,8 @@ import safetensors.numpy
 import tomli_w
 
 from dp.ledger import Ledger
+from dp.mechanisms import SkellamRelease
+from dp.statement import Statement, make_statement, statement_json, statement_text
 from personalization.vector import unflatten
 from protocols.errors import ConfigError
 from protocols.learning.federated import Outcome, RoundRow, plan, train
@@ -99,17 +101,32 @@ def run(
                 on_phase=on_phase,
                 on_round=on_round,
             )
+            stated = statement(outcome, ledger.releases())
     finally:
         transcript.close()
     seconds = time.perf_counter() - begin
     summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds)
-    _write_results(partial, outcome, meter, summary)
+    _write_results(partial, outcome, meter, summary, stated)
     if os.path.lexists(directory):
         raise FileExistsError(
             errno.EEXIST, "appeared during the run, which is complete beside it", str(directory)
         )
     partial.rename(directory)
     return {**summary, "directory": str(directory)}
+
+
+def statement(outcome: Outcome, releases: tuple[SkellamRelease, ...]) -> Statement:
+    """What the run guarantees, from its ledger; sums that are not in it were opened without noise."""
+    return make_statement(
+        releases,
+        clients=outcome.settings.clients,
+        delta=outcome.settings.delta,
+        exact_sums=len(outcome.rows) - len(releases),
+        not_protected=(
+            "Against whoever knows the seed: in this simulation all keys and noise follow from it.",
+            "What only a simulation knows: summary.json and report.html hold exact values and say which.",
+        ),
+    )
 
 
 def _fitting(clients: int) -> int:
@@ -146,12 +163,16 @@ def _claim_next(scenario: str) -> tuple[Path, Path]:
     raise AssertionError("unreachable")
 
 
-def _write_results(partial: Path, outcome: Outcome, meter: Meter, summary: dict[str, Any]) -> None:
+def _write_results(
+    partial: Path, outcome: Outcome, meter: Meter, summary: dict[str, Any], stated: Statement
+) -> None:
     # Imported here: drawing is heavy, and a plan or a refusal should not wait for it.
     from .report import render
 
     tensors = unflatten(outcome.shared, outcome.settings.tuned.body.manifest)
     arrays = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
     safetensors.numpy.save_file(arrays, partial / "model.safetensors")
+    (partial / "dp_statement.json").write_text(statement_json(stated), encoding="utf-8")
+    (partial / "dp_statement.txt").write_text(statement_text(stated), encoding="utf-8")
     (partial / "report.html").write_text(render(summary, history(outcome, meter)), encoding="utf-8")
     (partial / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

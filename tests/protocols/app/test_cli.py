@@ -60,6 +60,8 @@ def test_the_run_directory_holds_what_is_promised(finished: Path) -> None:
     names = sorted(path.name for path in (finished / "out").iterdir())
     assert names == [
         "config.toml",
+        "dp_statement.json",
+        "dp_statement.txt",
         "ledger.sqlite",
         "model.safetensors",
         "report.html",
@@ -102,6 +104,32 @@ def test_transcript_ledger_and_model_agree_with_the_summary(finished: Path) -> N
         assert len(ledger.entries()) == 3
     tensors = safetensors.numpy.load_file(finished / "out" / "model.safetensors")
     assert {name: t.shape for name, t in tensors.items()} == {"body.weight": (64, 16), "body.bias": (16,)}
+
+
+def test_the_statement_recomposes_the_ledger_and_agrees_with_the_summary(finished: Path) -> None:
+    stated = json.loads((finished / "out" / "dp_statement.json").read_text())
+    privacy = json.loads((finished / "out" / "summary.json").read_text())["privacy"]
+    alone, assumed, third, reader = stated["epsilons"]
+    assert alone["epsilon"] == privacy["epsilon_server"]
+    assert assumed["epsilon"] == privacy["epsilon_server_colluding"]
+    assert reader["epsilon"] == privacy["epsilon_reader"]
+    assert (assumed["colluders"], third["colluders"]) == (privacy["colluders"], 3)
+    assert (stated["unit"], stated["relation"], stated["delta"]) == ("client", "zero-out", privacy["delta"])
+    assert [(row["purpose"], row["rounds"]) for row in stated["mechanisms"]] == [
+        ("training", 2),
+        ("evaluation", 1),
+    ]
+    text = (finished / "out" / "dp_statement.txt").read_text()
+    assert all(sentence in text for sentence in stated["not_protected"])
+    assert any("simulation" in sentence for sentence in stated["not_protected"])
+
+
+def test_a_run_without_noise_states_no_guarantee(tmp_path: Path) -> None:
+    done = _secagg("run", *SMALL, "-c", "noise=false", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stated = json.loads((tmp_path / "out" / "dp_statement.json").read_text())
+    assert {row["epsilon"] for row in stated["epsilons"]} == {"none"}
+    assert (stated["exact_sums"], stated["mechanisms"]) == (3, [])
 
 
 def test_the_written_config_reproduces_the_run_bit_for_bit(finished: Path) -> None:
