@@ -145,7 +145,8 @@ def make_private(
     Args:
         model: on the CPU, in training mode, of layers that treat examples apart (no batch normalisation).
             Every parameter that is to be trained belongs to the optimiser; freeze the others. What it starts
-            from, frozen parts included, must not depend on these examples.
+            from, frozen parts included, depends on these examples through trainings alone whose events are
+            composed with this one.
         optimizer: any first-order optimiser of torch over the model's parameters.
         loss: of (model output, targets), the mean or the sum of the examples' own losses.
         loader: a plain loader of (inputs, targets). An example enters a batch with probability

@@ -32,7 +32,9 @@ _OPEN = (
     "A person whose data lies at several clients: the unit is one client, with all it holds.",
     "Releases that are not listed here, of this or of the same people's data, and choices made on it.",
     "What stays on a client's own machine, against whoever gets hold of that machine.",
-    "Correctness: a malicious client can spoil a sum: masks hide a bad contribution as well as a good one.",
+    "Anyone, against more colluding clients than the masks were planned for: opened one by one, "
+    "contributions have their own share of the noise only.",
+    "Correctness: a malicious client can spoil a sum; masks hide a bad contribution as well as a good one.",
 )
 _OPEN_EXAMPLES = (
     "Examples against the client that holds them, and the number of examples it holds.",
@@ -208,14 +210,18 @@ def _guarantees(
     events: Sequence[SkellamRelease], *, clients: int, delta: float, exact_sums: int
 ) -> tuple[Guarantee, ...]:
     assumed = max((event.colluders for event in events), default=0)
+    third = math.ceil(clients / 3)
+    remark = "a third of the clients"
+    if third > assumed:
+        remark += f", if the masks hold: the noise was planned for {assumed}"
     cases = (
         ("the server alone", 0, ""),
         ("the server with colluding clients", assumed, "as many as the noise was planned for"),
-        ("the server with colluding clients", math.ceil(clients / 3), "a third of the clients"),
+        ("the server with colluding clients", third, remark),
     )
     against = [
-        Guarantee(adversary=adversary, colluders=colluders, epsilon=epsilon, remark=why or remark)
-        for adversary, colluders, remark in cases
+        Guarantee(adversary=adversary, colluders=colluders, epsilon=epsilon, remark=why or said)
+        for adversary, colluders, said in cases
         for epsilon, why in [_against(events, colluders, delta=delta, exact_sums=exact_sums)]
     ]
     return (*against, _reader(events, against[0], delta=delta))
@@ -244,7 +250,7 @@ def _reader(events: Sequence[SkellamRelease], server: Guarantee, *, delta: float
         epsilon = named_epsilons(alone, delta=delta).reader
         amplified = epsilon < server.epsilon
         remark = (
-            "by secret Poisson sampling" if amplified else "as for the server alone: nothing is amplified"
+            "by secret Poisson sampling" if amplified else "as for the server alone, nothing being amplified"
         )
     return Guarantee(
         adversary="a reader of the released model and metrics", colluders=None, epsilon=epsilon, remark=remark

@@ -75,6 +75,13 @@ def test_it_says_none_where_the_noise_left_is_too_little_to_state_a_figure() -> 
     assert "too little noise" in statement.guarantees[2].remark
 
 
+def test_more_colluders_than_assumed_are_told_to_depend_on_the_masks() -> None:
+    assert "if the masks hold: the noise was planned for 4" in state().guarantees[2].remark
+    planned = make_statement([release(colluders=10)], clients=CLIENTS, delta=1e-5)
+    assert planned.guarantees[2].remark == "a third of the clients"
+    assert planned.guarantees[2].epsilon == planned.guarantees[1].epsilon
+
+
 def test_one_sum_without_noise_voids_every_figure() -> None:
     statement = state(exact_sums=1)
     assert all(math.isinf(guarantee.epsilon) for guarantee in statement.guarantees)
