@@ -156,7 +156,8 @@ def make_private(
         max_grad_norm: L2 clip of one example's gradient, above 0.
 
     Returns:
-        The training: iterate over it for batches, as often as there are epochs.
+        The training: iterate over it for batches, as often as there are epochs. When to stop must not be read
+        off losses or gradients of these examples: those are not private.
 
     Raises:
         DPInputError: an argument outside its domain, or a model that Opacus cannot train privately.
@@ -254,12 +255,18 @@ def _told_apart(together: torch.Tensor, apart: torch.Tensor) -> str:
 def _apart(loss: Loss, reduction: str) -> Loss:
     """The same loss, with examples kept apart by construction rather than by a check on a few."""
 
+    def alone(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return loss(output.unsqueeze(0), target.unsqueeze(0))
+
     def separate(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        losses = [loss(outputs[at : at + 1], targets[at : at + 1]) for at in range(len(outputs))]
-        if not losses:
+        if not len(outputs):
             return outputs.sum()  # zero, with a backward pass: an empty batch is a step of noise alone
-        stacked = torch.stack(losses)
-        return stacked.mean() if reduction == "mean" else stacked.sum()
+        try:
+            losses = torch.vmap(alone)(outputs, targets)
+        except RuntimeError:
+            # A loss that looks at values cannot be vectorised; one by one is the same, and slower.
+            losses = torch.stack([alone(*pair) for pair in zip(outputs, targets, strict=True)])
+        return losses.mean() if reduction == "mean" else losses.sum()
 
     return separate
 

@@ -343,6 +343,18 @@ def test_a_loss_that_would_tie_them_keeps_examples_apart_by_construction(
     assert weighted(model(images), labels).item() != pytest.approx(loss.item(), rel=1e-3)
 
 
+def test_a_loss_that_looks_at_values_is_taken_one_by_one(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def looking(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        losses = [-functional.log_softmax(row, 0)[int(y)] for row, y in zip(outputs, targets, strict=True)]
+        return torch.stack(losses).sum()
+
+    model = torch.nn.Linear(64, 10)
+    training = private_training(digits, model=model, loss=looking)
+    images, labels = digits[0][:9], digits[1][:9]
+    expected = functional.cross_entropy(model(images), labels, reduction="sum").item()
+    assert training.loss(model(images), labels).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_an_example_with_no_finite_gradient_counts_as_none(
     digits: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
