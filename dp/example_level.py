@@ -45,12 +45,12 @@ class PrivateTraining:
         self.model, self.optimizer, self.loss = model, optimizer, _apart(loss, optimizer.loss_reduction)
         self._source, self._sampling = source, PoissonSampling(float(source.sample_rate))  # type: ignore[attr-defined]
         self._noise, self._clip = float(optimizer.noise_multiplier), float(optimizer.max_grad_norm)
-        self._drawn, self._waiting, self._finished = 0, -1, False
+        self._drawn, self._waiting, self._checked, self._finished = 0, -1, False, False
         self._seen: dict[str, torch.Tensor] = {}
         self._remember()
         # Opacus calls the first hook between noise and step, torch the second after the step.
         optimizer.attach_step_hook(lambda _: self._check_step())
-        self._hook = optimizer.original_optimizer.register_step_post_hook(lambda *_: self._remember())
+        self._hook = optimizer.original_optimizer.register_step_post_hook(lambda *_: self._stepped())
         optimizer.signal_skip_step = _refuse_to_skip
         self._clip_and_accumulate = optimizer.clip_and_accumulate
         optimizer.clip_and_accumulate = self._drop_infinite
@@ -106,7 +106,13 @@ class PrivateTraining:
         if (self.optimizer.noise_multiplier, self.optimizer.max_grad_norm) != (self._noise, self._clip):
             raise UnaccountedReadError("noise multiplier or clip were changed after the training was made")
         self._check_untouched()
-        self._waiting = -1
+        self._waiting, self._checked = -1, True
+
+    def _stepped(self) -> None:
+        if not self._checked:
+            raise UnaccountedReadError("the original optimiser stepped by itself: use the private one alone")
+        self._checked = False
+        self._remember()
 
     def _drop_infinite(self) -> None:
         """Zero all gradients of an example of which any is not finite: clipped, it makes the sum NaN."""

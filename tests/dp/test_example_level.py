@@ -263,6 +263,18 @@ def test_a_second_optimiser_beside_it_is_refused(digits: tuple[torch.Tensor, tor
         )
 
 
+def test_a_step_of_the_original_optimiser_is_refused_and_leaves_no_event(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    training = private_training(digits)
+    images, labels = next(iter(training))
+    training.loss(training.model(images), labels).backward()
+    with pytest.raises(UnaccountedReadError, match="by itself"):
+        training.optimizer.original_optimizer.step()
+    with pytest.raises(UnaccountedReadError, match="changed beside"):
+        training.finish()
+
+
 def test_a_second_step_on_one_batch_is_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     training = private_training(digits)
     images, labels = next(iter(training))
