@@ -1,75 +1,16 @@
-"""Real Opacus, real training: an event claims what was done, and whatever would break it is refused."""
-
-import math
-from collections.abc import Iterator
+"""Real Opacus, real training: an event claims what was done, and a step is what it claims."""
 
 import pytest
 import torch
 from opacus.accountants import PRVAccountant, RDPAccountant
-from sklearn.datasets import load_digits
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
 
-from dp.errors import DPInputError, UnaccountedReadError
 from dp.example_events import example_epsilon
-from dp.example_level import Loss, PrivateTraining, make_private
+from dp.example_level import make_private
 from dp.mechanisms import PoissonSampling
+from tests.dp.client_training import BATCH, EXAMPLES, loader_of, network, private_training, step
 
-EXAMPLES, BATCH = 300, 30
-
-
-@pytest.fixture(scope="module")
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """The first 600 digits, half to train on."""
-    images, labels = load_digits(return_X_y=True)
-    return torch.tensor(images[:600] / 16.0, dtype=torch.float32), torch.tensor(labels[:600])
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        yield
-
-
-def network() -> torch.nn.Sequential:
-    return torch.nn.Sequential(torch.nn.Linear(64, 24), torch.nn.Tanh(), torch.nn.Linear(24, 10))
-
-
-def loader_of(
-    inputs: torch.Tensor, targets: torch.Tensor, *, batch: int = BATCH, seed: int = 1
-) -> DataLoader[tuple[torch.Tensor, ...]]:
-    return DataLoader(
-        TensorDataset(inputs, targets), batch_size=batch, generator=torch.Generator().manual_seed(seed)
-    )
-
-
-def private_training(
-    digits: tuple[torch.Tensor, torch.Tensor],
-    *,
-    model: torch.nn.Module | None = None,
-    loss: Loss = functional.cross_entropy,
-    noise_multiplier: float = 1.0,
-    batch: int = BATCH,
-    examples: int = EXAMPLES,
-    rate: float = 1.0,
-    seed: int = 1,
-) -> PrivateTraining:
-    model = network() if model is None else model
-    return make_private(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=rate),
-        loss=loss,
-        loader=loader_of(digits[0][:examples], digits[1][:examples], batch=batch, seed=seed),
-        noise_multiplier=noise_multiplier,
-        max_grad_norm=1.0,
-    )
-
-
-def step(training: PrivateTraining, images: torch.Tensor, labels: torch.Tensor) -> None:
-    training.optimizer.zero_grad()
-    training.loss(training.model(images), labels).backward()
-    training.optimizer.step()
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_a_client_trains_on_digits_and_its_event_says_what_was_done(
@@ -224,123 +165,6 @@ def test_model_and_optimizer_can_be_made_private_again_in_the_next_round(
     assert example_epsilon(events, delta=1e-5) < 2 * example_epsilon(events[:1], delta=1e-5)
 
 
-@pytest.mark.parametrize("beside", ["trained layer", "frozen layer", "buffer"])
-def test_a_head_fitted_in_closed_form_beside_it_is_refused(
-    digits: tuple[torch.Tensor, torch.Tensor], beside: str
-) -> None:
-    model = network()
-    if beside == "frozen layer":
-        model[2].requires_grad_(False)
-    if beside == "buffer":
-        model[1].register_buffer("head", torch.zeros(25, 10))
-    training = private_training(digits, model=model)
-    ridge = torch.linalg.solve(
-        digits[0].T @ digits[0] + torch.eye(64), digits[0].T @ functional.one_hot(digits[1]).float()
-    )
-    for position, (images, labels) in enumerate(training):
-        if position == 3:
-            with torch.no_grad():
-                target = model[1].head if beside == "buffer" else model[2].weight
-                target.view(-1)[:200] = ridge.flatten()[:200]
-            with pytest.raises(UnaccountedReadError, match="closed form"):
-                step(training, images, labels)
-            break
-        step(training, images, labels)
-    with pytest.raises(UnaccountedReadError, match="changed beside the private optimiser"):
-        training.finish()
-
-
-def test_a_second_optimiser_beside_it_is_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    model = network()
-    with pytest.raises(UnaccountedReadError, match=r"2\.weight is trainable but not the optimiser's"):
-        make_private(
-            model=model,
-            optimizer=torch.optim.SGD(model[0].parameters(), lr=0.1),
-            loss=functional.cross_entropy,
-            loader=loader_of(*digits),
-            noise_multiplier=1.0,
-            max_grad_norm=1.0,
-        )
-
-
-def test_a_step_of_the_original_optimiser_is_refused_and_leaves_no_event(
-    digits: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    training = private_training(digits)
-    images, labels = next(iter(training))
-    training.loss(training.model(images), labels).backward()
-    with pytest.raises(UnaccountedReadError, match="by itself"):
-        training.optimizer.original_optimizer.step()
-    with pytest.raises(UnaccountedReadError, match="changed beside"):
-        training.finish()
-
-
-def test_a_second_step_on_one_batch_is_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    training = private_training(digits)
-    images, labels = next(iter(training))
-    step(training, images, labels)
-    with pytest.raises(UnaccountedReadError, match="a batch of its own"):
-        step(training, images, labels)
-
-
-def test_a_step_on_other_examples_is_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    training = private_training(digits)
-    with pytest.raises(UnaccountedReadError, match="a batch of its own"):
-        step(training, *digits)
-    next(iter(training))
-    with pytest.raises(UnaccountedReadError, match=r"of \[600\] examples"):
-        step(training, *digits)
-
-
-def test_steps_are_not_put_together_from_several_batches(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    training = private_training(digits)
-    with pytest.raises(UnaccountedReadError, match="several batches"):
-        training.optimizer.signal_skip_step(True)
-    batches = iter(training)
-    images, labels = next(batches)
-    training.loss(training.model(images), labels).backward()
-    images, labels = next(batches)
-    # Opacus itself refuses the second backward pass.
-    with pytest.raises(ValueError, match="not compatible with grad accumulation"):
-        training.loss(training.model(images), labels).backward()
-
-
-@pytest.mark.parametrize(("name", "value"), [("noise_multiplier", 0.1), ("max_grad_norm", 9.0)])
-def test_noise_and_clip_are_fixed(digits: tuple[torch.Tensor, torch.Tensor], name: str, value: float) -> None:
-    training = private_training(digits)
-    setattr(training.optimizer, name, value)
-    images, labels = next(iter(training))
-    with pytest.raises(UnaccountedReadError, match="noise multiplier or clip"):
-        step(training, images, labels)
-
-
-def test_nothing_goes_on_after_the_event_was_given(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    training = private_training(digits)
-    batches = iter(training)
-    step(training, *next(batches))
-    training.finish()
-    with pytest.raises(UnaccountedReadError, match="finished"):
-        next(batches)
-    with pytest.raises(UnaccountedReadError, match="finished"):
-        training.finish()
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        pytest.param(torch.nn.CrossEntropyLoss(weight=torch.arange(1.0, 11.0)), id="weights of classes"),
-        pytest.param(lambda out, y: functional.cross_entropy(out - out.mean(0), y), id="centred outputs"),
-        pytest.param(lambda out, y: functional.cross_entropy(out, y) ** 2, id="a power of the mean"),
-        pytest.param(lambda out, y: 0.0 * out.sum(), id="zero, which does not tell a mean from a sum"),
-    ],
-)
-def test_a_loss_that_ties_examples_together_is_refused(
-    digits: tuple[torch.Tensor, torch.Tensor], loss: Loss
-) -> None:
-    with pytest.raises(UnaccountedReadError, match="tie them together"):
-        private_training(digits, loss=loss)
-
-
 def test_a_loss_that_would_tie_them_keeps_examples_apart_by_construction(
     digits: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
@@ -389,19 +213,6 @@ def test_an_example_with_no_finite_gradient_counts_as_none(
     assert bool(torch.isfinite(model.weight).all())
 
 
-class _Centred(torch.nn.Module):
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows - rows.mean(dim=0)
-
-
-def test_a_layer_that_mixes_examples_is_refused(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    with pytest.raises(UnaccountedReadError, match="tie them together"):
-        private_training(digits, model=torch.nn.Sequential(_Centred(), torch.nn.Linear(64, 10)))
-    mixed = torch.nn.Sequential(torch.nn.Linear(64, 10), torch.nn.BatchNorm1d(10))
-    with pytest.raises(DPInputError, match="BatchNorm"):
-        private_training(digits, model=mixed)
-
-
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("examples", [1, 40])
 def test_mean_and_sum_are_told_apart(
@@ -412,37 +223,3 @@ def test_mean_and_sum_are_told_apart(
     training = private_training(digits, model=model, loss=loss, examples=examples)
     assert training.optimizer.loss_reduction == reduction
     assert all(module.training for module in model.modules())
-
-
-def test_arguments_outside_their_domain(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
-    model = network()
-    good = {
-        "model": model,
-        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
-        "loss": functional.cross_entropy,
-        "loader": loader_of(*digits),
-        "noise_multiplier": 1.0,
-        "max_grad_norm": 1.0,
-    }
-    for name in ("noise_multiplier", "max_grad_norm"):
-        for value in (0.0, -1.0, math.inf, math.nan):
-            with pytest.raises(DPInputError, match=name):
-                make_private(**{**good, name: value})
-    with pytest.raises(DPInputError, match="generator"):
-        make_private(**{**good, "loader": DataLoader(TensorDataset(*digits), batch_size=30)})
-    alone = DataLoader(digits[0], batch_size=30, generator=torch.Generator())
-    with pytest.raises(DPInputError, match="pairs of tensors"):
-        make_private(**{**good, "loader": alone})
-    endless = DataLoader(_Endless(), generator=torch.Generator())
-    with pytest.raises(DPInputError, match="with a length"):
-        make_private(**{**good, "loader": endless})
-    with pytest.raises(DPInputError, match="one number"):
-        make_private(**{**good, "loss": lambda out, y: functional.cross_entropy(out, y, reduction="none")})
-    model.eval()
-    with pytest.raises(DPInputError, match="training mode"):
-        make_private(**good)
-
-
-class _Endless(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(())
