@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from protocols.app import attacking, cli
+from protocols.app import attacking, cli, terminal
 from protocols.audit.attack import Attack
 from protocols.audit.catalogue import CATALOGUE, Outcome
 
@@ -24,7 +24,7 @@ KEYS = ["id", "name", "product", "error", "mutant", "checks_removed", "seconds"]
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables wrap at the terminal's width, which differs from one test runner to another."""
-    monkeypatch.setattr(cli._out, "_width", 300)
+    monkeypatch.setattr(terminal.out, "_width", 300)
 
 
 def _outcome(attack: Attack, **changes: Any) -> Outcome:
