@@ -95,7 +95,7 @@ def test_every_word_and_its_order_decide() -> None:
         Bits(iter([])).take(1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("variance", "exact_count"),
     [

@@ -286,7 +286,7 @@ def test_a_large_model_errs_as_a_central_gaussian_does_and_rounding_adds_nothing
     assert plan["l2_sensitivity"] == plan["scale"] == 32767
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_model_errs_as_predicted() -> None:
     """Ninety real clients' vectors, clipped, rounded and noised, against the sum of their clipped updates."""
     plan = planned(*LARGE)
