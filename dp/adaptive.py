@@ -23,6 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from dp.checks import require_positive
 from dp.clipping import MAX_BITS, checked_update
 from dp.contribution import Contribution
 from dp.errors import CalibrationError, DPInputError
@@ -40,8 +41,8 @@ def vector_multiplier(*, multiplier: float, bit_deviation: float) -> float:
         DPInputError: an argument that is not positive and finite.
         CalibrationError: z >= 2 sigma_b: the bit alone uses up the release.
     """
-    _positive("multiplier", multiplier)
-    _positive("bit_deviation", bit_deviation)
+    require_positive("multiplier", multiplier)
+    require_positive("bit_deviation", bit_deviation)
     share = multiplier / (2.0 * bit_deviation)
     if share >= 1.0:
         raise CalibrationError(
@@ -66,8 +67,7 @@ def bit_units(*, norm: int, multiplier: float, bit_deviation: float) -> int:
         DPInputError: an argument outside its domain.
         CalibrationError: as `vector_multiplier`, or a grid on which the bit would be worth less than a unit.
     """
-    if isinstance(norm, bool) or not isinstance(norm, int) or not 1 <= norm < 1 << (MAX_BITS - 1):
-        raise DPInputError(f"norm must be an integer from 1 to 2**{MAX_BITS - 1} - 1, not {norm!r}")
+    _require_units("norm", norm)
     deviation = norm * vector_multiplier(multiplier=multiplier, bit_deviation=bit_deviation)
     worth = deviation / (2.0 * bit_deviation)
     if worth < 1.0:
@@ -94,8 +94,8 @@ def clip_bit(update: NDArray[np.floating], *, clip: float, units: int) -> Contri
     Raises:
         DPInputError: wrong shape or type, a value that is not finite, or an argument outside its domain.
     """
-    _positive("clip", clip)
-    _check_units(units)
+    require_positive("clip", clip)
+    _require_units("units", units)
     values = checked_update(update)
     largest = float(np.max(np.abs(values)))
     direction = values / largest if largest else values
@@ -114,7 +114,7 @@ def noisy_fraction(total: int, *, count: int, units: int) -> float:
     Raises:
         DPInputError: a count or units below 1.
     """
-    _check_units(units)
+    _require_units("units", units)
     if count < 1:
         raise DPInputError(f"count must be at least 1, not {count}")
     return min(1.0, max(0.0, 0.5 + int(total) / (2 * units * count)))
@@ -136,8 +136,8 @@ def next_clip(clip: float, *, fraction: float, target: float, rate: float) -> fl
     Raises:
         DPInputError: an argument outside its domain, or a clip that leaves float64's range.
     """
-    _positive("clip", clip)
-    _positive("rate", rate)
+    require_positive("clip", clip)
+    require_positive("rate", rate)
     if not 0.0 <= fraction <= 1.0 or not 0.0 < target < 1.0:
         raise DPInputError(f"fraction must be in [0, 1] and target in (0, 1), not {fraction!r}, {target!r}")
     exponent = math.log(clip) - rate * (fraction - target)
@@ -148,11 +148,6 @@ def next_clip(clip: float, *, fraction: float, target: float, rate: float) -> fl
     return clip * math.exp(-rate * (fraction - target))
 
 
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise DPInputError(f"{name} must be positive and finite, not {value!r}")
-
-
-def _check_units(units: int) -> None:
-    if isinstance(units, bool) or not isinstance(units, int) or not 1 <= units < 1 << (MAX_BITS - 1):
-        raise DPInputError(f"units must be an integer from 1 to 2**{MAX_BITS - 1} - 1, not {units!r}")
+def _require_units(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << (MAX_BITS - 1):
+        raise DPInputError(f"{name} must be an integer from 1 to 2**{MAX_BITS - 1} - 1, not {value!r}")

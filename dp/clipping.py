@@ -135,7 +135,7 @@ def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:
     squares = sum_of_squares(vector)
     if squares <= norm * norm:
         return vector
-    root = math.isqrt(squares - 1) + 1
+    root = root_up(squares)
     magnitude = np.abs(vector)
     if largest * norm < 1 << 63:
         shrunk = magnitude * norm // root
@@ -159,6 +159,11 @@ def sum_of_squares(vector: NDArray[np.int64]) -> int:
         total += int(np.dot(high, low)) << (_HALF_BITS + 1)
         total += int(np.dot(low, low))
     return total
+
+
+def root_up(squares: int) -> int:
+    """The square root of an integer of at least 0, rounded up, in exact arithmetic."""
+    return math.isqrt(squares - 1) + 1 if squares else 0
 
 
 def dequantize(total: NDArray[np.int64], *, grid: Grid) -> NDArray[np.float64]:

@@ -13,14 +13,13 @@ This module must not choose noise, must not estimate a bound from the data it bo
 randomness.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dp.clipping import MAX_BITS, Grid, quantize, sum_of_squares
+from dp.clipping import MAX_BITS, Grid, quantize, root_up, sum_of_squares
 from dp.errors import DPInputError
 from dp.mechanisms import SkellamRelease
 from dp.rounding import quantize_stochastic, stochastic_norm
@@ -125,8 +124,7 @@ def joined(*contributions: Contribution) -> Contribution:
     """
     if not contributions:
         raise DPInputError("nothing to join")
-    squares = sum(part.l2_bound**2 for part in contributions)
-    bound = math.isqrt(squares - 1) + 1 if squares else 0
+    bound = root_up(sum(part.l2_bound**2 for part in contributions))
     return Contribution(np.concatenate([part.vector for part in contributions]), bound)
 
 

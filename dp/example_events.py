@@ -5,13 +5,13 @@ reader can account for training that ran elsewhere. It must not mix units: an ep
 example of one client and says nothing about a client, nor the other way round.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dp.accounting import MAX_EPSILON
+from dp.checks import require_delta, require_integer, require_positive
 from dp.errors import DPInputError
 from dp.mechanisms import PoissonSampling, Relation
 
@@ -50,10 +50,8 @@ class ExampleTraining:
     def __post_init__(self) -> None:
         if not isinstance(self.sampling, PoissonSampling):
             raise DPInputError(f"sampling must be PoissonSampling(rate), not {self.sampling!r:.60}")
-        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
-            raise DPInputError(f"noise_multiplier must be positive and finite, not {self.noise_multiplier!r}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise DPInputError(f"steps must be an integer of at least 0, not {self.steps!r}")
+        require_positive("noise_multiplier", self.noise_multiplier)
+        require_integer("steps", self.steps, least=0)
         if (self.unit, self.relation) != ("example", "zero-out"):
             raise DPInputError(f"an example's training has no {self.unit!r} and {self.relation!r} neighbours")
 
@@ -73,8 +71,7 @@ def example_epsilon(trainings: Iterable[ExampleTraining], *, delta: float) -> fl
     Raises:
         DPInputError: `delta` outside its domain, or an epsilon above `MAX_EPSILON`.
     """
-    if not 0.0 < delta < 1.0:
-        raise DPInputError(f"delta must be in (0, 1), not {delta!r}")
+    require_delta(delta)
     steps: Counter[tuple[float, float]] = Counter()
     for training in trainings:
         steps[training.sampling.rate, training.noise_multiplier] += training.steps

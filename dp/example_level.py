@@ -22,6 +22,7 @@ from opacus import PrivacyEngine
 from opacus.validators.errors import UnsupportedModuleError
 from torch.utils.data import DataLoader
 
+from dp.checks import require_positive
 from dp.errors import DPInputError, UnaccountedReadError
 from dp.example_events import ExampleTraining
 from dp.mechanisms import PoissonSampling
@@ -171,8 +172,7 @@ def make_private(
             together.
     """
     for name, value in (("noise_multiplier", noise_multiplier), ("max_grad_norm", max_grad_norm)):
-        if not 0.0 < value < float("inf"):
-            raise DPInputError(f"{name} must be positive and finite, not {value!r}")
+        require_positive(name, value)
     if loader.generator is None:
         raise DPInputError("the loader needs a generator: DataLoader(..., generator=torch.Generator())")
     data: Any = loader.dataset

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dp.accounting import MAX_EPSILON, NamedEpsilons, composed_epsilon, named_epsilons
+from dp.checks import require_delta
 from dp.clipping import Grid
 from dp.errors import CalibrationError, DPInputError, NoiseRangeError
 from dp.mechanisms import FixedCohort, SkellamRelease, local_variance
@@ -103,7 +104,7 @@ def plan_noise(
     """
     if (epsilon is None) == (multiplier is None):
         raise DPInputError("noise is planned for an epsilon or from a multiplier: give one of them")
-    _check_delta(delta)
+    require_delta(delta)
     norm = grid.norm * largest_weight
     inflation = _checked_inflation(norm, release.length)
     if multiplier is None:
@@ -247,7 +248,7 @@ def rounds_left(
         DPInputError: epsilon is not in (0, 39] or delta not in (0, 1).
     """
     _check_epsilon(epsilon)
-    _check_delta(delta)
+    require_delta(delta)
 
     def exceeded(count: int) -> bool:
         try:
@@ -267,7 +268,7 @@ def rounds_left(
 
 def _check_request(*, epsilon: float, delta: float, distance: float, releases: int, honest: int) -> None:
     _check_epsilon(epsilon)
-    _check_delta(delta)
+    require_delta(delta)
     if releases < 1:
         raise DPInputError("nothing is to be released, so there is no noise to plan")
     _check_honest(honest)
@@ -277,11 +278,6 @@ def _check_request(*, epsilon: float, delta: float, distance: float, releases: i
 def _check_epsilon(epsilon: float) -> None:
     if not 0.0 < epsilon <= MAX_EPSILON:
         raise DPInputError(f"epsilon must be in (0, {MAX_EPSILON:g}], not {epsilon!r}")
-
-
-def _check_delta(delta: float) -> None:
-    if not 0.0 < delta < 1.0:
-        raise DPInputError(f"delta must be in (0, 1), not {delta!r}")
 
 
 def _check_distance(epsilon: float, delta: float, distance: float) -> None:

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from dp.clipping import Grid, clip_integers, on_grid, sum_of_squares
+from dp.clipping import Grid, clip_integers, on_grid, root_up, sum_of_squares
 from dp.errors import DPInputError
 
 
@@ -48,7 +48,7 @@ def stochastic_norm(norm: int, *, length: int) -> int:
         raise DPInputError(f"norm must be at least 0 and length at least 1, not {norm} and {length}")
     # d/4 + sqrt(d)/2 = (d + sqrt(4d)) / 4; flooring the root first does not change the floor of the whole.
     squares = norm * norm + norm + (length + math.isqrt(4 * length)) // 4
-    return math.isqrt(squares - 1) + 1 if squares else 0
+    return root_up(squares)
 
 
 def l1_bound(l2_bound: int, *, length: int) -> int:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dp.accounting import MAX_EPSILON, named_epsilons, shown
+from dp.checks import require_delta
 from dp.errors import DPInputError
 from dp.example_events import ExampleTraining, example_epsilon
 from dp.mechanisms import PoissonSampling, SkellamRelease
@@ -194,8 +195,7 @@ def statement_text(statement: Statement) -> str:
 
 
 def _check(events: Sequence[SkellamRelease], *, clients: int, delta: float, exact_sums: int) -> None:
-    if not 0.0 < delta < 1.0:
-        raise DPInputError(f"delta must be in (0, 1), not {delta!r}")
+    require_delta(delta)
     if clients < 1 or exact_sums < 0:
         raise DPInputError(f"clients are at least 1 and exact sums at least 0, not {clients}, {exact_sums}")
     for event in events:

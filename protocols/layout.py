@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
-from dp.clipping import MAX_BITS, Grid
+from dp.clipping import MAX_BITS, Grid, root_up
 from dp.errors import DPInputError
 
 from .checks import require_integer, require_positive
@@ -114,8 +114,7 @@ class Layout:
     @property
     def l2_bound(self) -> int:
         """L2 bound of one client's whole vector before noise, grid units, rounded up: its sensitivity."""
-        squares = sum(part.norm**2 for part in self.parts) + self._slot**2
-        return math.isqrt(squares - 1) + 1
+        return root_up(sum(part.norm**2 for part in self.parts) + self._slot**2)
 
     @property
     def _slot(self) -> int:
