@@ -50,6 +50,11 @@ class NamedEpsilons:
     unit: Unit
     relation: Relation
 
+    def numbers(self) -> dict[str, float | None]:
+        """The three figures by adversary, for JSON; None where no guarantee exists."""
+        figures = {"server": self.server, "server_colluding": self.server_colluding, "reader": self.reader}
+        return {name: figure if math.isfinite(figure) else None for name, figure in figures.items()}
+
     def describe(self) -> str:
         """One line that names adversary, unit, relation and delta; epsilons are rounded up."""
         return (
@@ -96,7 +101,7 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
     server = against(0)
     return NamedEpsilons(
         server=server,
-        server_colluding=against(colluders),
+        server_colluding=against(colluders) if colluders else server,
         reader=server,
         colluders=colluders,
         delta=delta,

@@ -124,7 +124,7 @@ def as_object(account: Account) -> dict[str, Any]:
         "relation": total.relation,
         "delta": total.delta,
         "colluders": total.colluders,
-        "epsilons": {name: _numbers(named) for name, named in account.epsilons.items()},
+        "epsilons": {name: named.numbers() for name, named in account.epsilons.items()},
         "clients": None,
         "budget": None,
     }
@@ -133,7 +133,7 @@ def as_object(account: Account) -> dict[str, Any]:
         found["clients"] = {
             "count": clients.count,
             "rounds": {"min": fewest, "median": median, "max": most},
-            "most_spent": _numbers(clients.most),
+            "most_spent": clients.most.numbers(),
         }
     if account.budget is not None:
         found["budget"] = {
@@ -216,12 +216,3 @@ def _left(releases: Sequence[SkellamRelease], *, epsilon: float | None, delta: f
         for purpose in _PURPOSES
         if purpose in last
     }
-
-
-def _numbers(named: NamedEpsilons) -> dict[str, float | None]:
-    numbers = {
-        "server": named.server,
-        "server_colluding": named.server_colluding,
-        "reader": named.reader,
-    }
-    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}

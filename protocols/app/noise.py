@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 from dp.accounting import shown
@@ -96,7 +95,6 @@ def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
         names = ("delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity", "sensitivity_inflation")
         return dict.fromkeys((*names, "local_variance", "predicted_error", "epsilons"))
     named = noise.epsilons
-    numbers = {"server": named.server, "server_colluding": named.server_colluding, "reader": named.reader}
     return {
         "delta": named.delta,
         "noise_multiplier": noise.multiplier,
@@ -112,7 +110,7 @@ def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
             "ratio": noise.rmse / noise.central_rmse,
         },
         "epsilons": {
-            **{name: number if isfinite(number) else None for name, number in numbers.items()},
+            **named.numbers(),
             "unit": named.unit,
             "relation": named.relation,
             "colluders": named.colluders,

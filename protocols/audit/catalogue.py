@@ -135,6 +135,7 @@ def run(attack: Attack) -> Outcome:
     product, mutant = _child(attack, "product"), _child(attack, "mutant")
     seconds = round(time.perf_counter() - begin, 2)
     faults = list(_faults(attack, product))
+    resisted = not faults
     fell = mutant.get("reached") is True and mutant["exact"]
     if not fell:
         faults.append(f"mutant: {mutant.get('crash', 'the attack failed')}")
@@ -142,7 +143,7 @@ def run(attack: Attack) -> Outcome:
     return Outcome(
         id=attack.id,
         name=attack.name,
-        product="succeeded" if list(_faults(attack, product)) else "resisted",
+        product="resisted" if resisted else "succeeded",
         error=expected if expected in product.get("errors", ()) else None,
         mutant="fell" if fell else "stood",
         checks_removed=attack.checks_removed,
