@@ -73,27 +73,31 @@ def unmask_one(
     context = context_of(table, view, model=model)
     sharing = _sharing(table, view, context)
     own = self_mask(SecretBytes(self_seed), victim, context=context, sharing=sharing, config=table.config)
-    masks = [own, *_pair_masks(table, view, context, victim, root, list(view.shares))]
-    vector = view.masked[victim].copy()
-    apply_masks(vector, [Mask(m.key, -m.sign) for m in masks], ring=table.config.ring)
-    return table.config.ring.reduce(vector)
+    pairs = _pair_masks(table, view, context, victim, root, list(view.shares))
+    return _without(table, view.masked[victim], [own, *pairs])
 
 
 def without_pair_masks(table: Table, view: View, client: ClientId, root: bytes, masked: Words) -> Words:
     """What is left of a client's masked vector once its list of pair seeds is open: x_u and the self mask."""
-    masks = _pair_masks(table, view, context_of(table, view), client, root, list(view.shares))
-    vector, ring = masked.copy(), table.config.ring
-    apply_masks(vector, [Mask(m.key, -m.sign) for m in masks], ring=ring)
-    return ring.reduce(vector)
+    pairs = _pair_masks(table, view, context_of(table, view), client, root, list(view.shares))
+    return _without(table, masked, pairs)
+
+
+def opened_vector(
+    table: Table, view: View, victim: ClientId, of_self: Shares, of_list: Shares
+) -> Words | None:
+    """x_u, if these shares open both secrets of one client."""
+    self_seed = rebuild(of_self, table.config.threshold)
+    root = rebuild(of_list, table.config.threshold)
+    if self_seed is None or root is None:
+        return None
+    return unmask_one(table, view, victim, self_seed, root)
 
 
 def unmask_if_open(table: Table, view: View, victim: ClientId, of_self: Shares, of_list: Shares) -> Words:
     """x_u if these shares open both secrets of one client; else y_u, which is all there is."""
-    self_seed = rebuild(of_self, table.config.threshold)
-    root = rebuild(of_list, table.config.threshold)
-    if self_seed is None or root is None:
-        return view.masked[victim]
-    return unmask_one(table, view, victim, self_seed, root)
+    found = opened_vector(table, view, victim, of_self, of_list)
+    return view.masked[victim] if found is None else found
 
 
 def open_sum(
@@ -118,12 +122,30 @@ def open_sum(
     return ring.reduce(total)
 
 
+def opened_sum(
+    table: Table, view: View, survivors: Sequence[ClientId], dropped: Sequence[ClientId] = ()
+) -> Words | None:
+    """The sum over a set, if answers open b of all its members and rho of whoever dropped beside them."""
+    seeds = opened_secrets(table, view, survivors, dropped=False)
+    roots = opened_secrets(table, view, dropped, dropped=True)
+    if len(seeds) < len(survivors) or len(roots) < len(dropped):
+        return None
+    return open_sum(table, view, survivors, seeds, roots)
+
+
 def plain_sum(table: Table, vectors: Mapping[ClientId, Words], clients: Iterable[ClientId]) -> Words:
     """What the sum of some vectors is, in ring words: to hold an opened one against."""
     total = table.config.ring.zeros(table.config.words)
     for u in clients:
         np.add(total, vectors[u], out=total)
     return table.config.ring.reduce(total)
+
+
+def _without(table: Table, masked: Words, masks: Iterable[Mask]) -> Words:
+    """A vector from which its sender's masks are taken off again."""
+    vector, ring = masked.copy(), table.config.ring
+    apply_masks(vector, [Mask(m.key, -m.sign) for m in masks], ring=ring)
+    return ring.reduce(vector)
 
 
 def _sharing(table: Table, view: View, context: RoundContext) -> bytes:

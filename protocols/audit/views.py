@@ -12,8 +12,7 @@ from .recovery import (
     answered_shares,
     confirm,
     corrupt_shares,
-    open_sum,
-    opened_secrets,
+    opened_sum,
     plain_sum,
     unmask_if_open,
 )
@@ -79,9 +78,5 @@ def small_sum(table: Table, vectors: Mapping[ClientId, Words], forge: Forge = tr
         forged_tags=lambda sender, receiver: forge(table, sender, receiver),
     )
     view = table.round(vectors, lies)
-    seeds = opened_secrets(table, view, _INSIDERS, dropped=False)
-    roots = opened_secrets(table, view, _OUTSIDERS, dropped=True)
-    if len(seeds) < len(_INSIDERS) or len(roots) < len(_OUTSIDERS):
-        return False
-    opened = open_sum(table, view, _INSIDERS, seeds, roots)
-    return np.array_equal(opened, plain_sum(table, vectors, _INSIDERS))
+    opened = opened_sum(table, view, _INSIDERS, _OUTSIDERS)
+    return opened is not None and np.array_equal(opened, plain_sum(table, vectors, _INSIDERS))

@@ -15,7 +15,7 @@ import numpy as np
 from protocols import client_session
 from protocols.audit import recovery
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.recovery import open_sum, opened_secrets
+from protocols.audit.recovery import opened_sum
 from protocols.audit.table import Lies, Table, vectors_for
 from protocols.config import RoundConfig
 from protocols.context import ClientId
@@ -51,8 +51,8 @@ def _sum(table: Table, models: tuple[bytes, ...], vectors: dict[ClientId, Words]
     nothing = CONFIG.ring.zeros(CONFIG.words)
     inputs = {v: x if models[v] == TRUE else nothing for v, x in vectors.items()}
     view = table.round(inputs, Lies(model=lambda v: models[v]))
-    seeds = opened_secrets(table, view, view.masked, dropped=False)
-    return open_sum(table, view, list(seeds), seeds, {}) if len(seeds) == len(models) else nothing
+    opened = opened_sum(table, view, table.ids)
+    return nothing if opened is None else opened
 
 
 def _mask(session: int, models: tuple[bytes, ...]) -> bool:

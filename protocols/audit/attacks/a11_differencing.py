@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.recovery import answered_shares, open_sum, rebuild
-from protocols.audit.table import Lies, Table, View, vectors_for
+from protocols.audit.recovery import opened_sum
+from protocols.audit.table import Lies, Table, vectors_for
 from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import Code
@@ -61,23 +61,11 @@ def sums(
         table.collect(view, vectors, lies)
         view.masked = {v: words for v, words in view.masked.items() if v in survivors}
         table.finish(view, lies)
-        total = _sum(table, view, dropped)
+        total = opened_sum(table, view, list(view.masked), dropped)
         if total is None:
             break
         totals.append(total)
     return totals
-
-
-def _sum(table: Table, view: View, dropped: tuple[ClientId, ...]) -> Words | None:
-    """The sum that the answers open."""
-    shares = {v: answered_shares(table, view, v) for v in table.ids}
-    of_self = {v: rebuild(shares[v][0], table.config.threshold) for v in view.masked}
-    of_list = {v: rebuild(shares[v][1], table.config.threshold) for v in dropped}
-    seeds = {v: seed for v, seed in of_self.items() if seed is not None}
-    roots = {v: root for v, root in of_list.items() if root is not None}
-    if len(seeds) + len(roots) < len(table.ids):
-        return None
-    return open_sum(table, view, list(view.masked), seeds, roots)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from protocols import client_session, simulation, wire
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.moments import SERVERS_OWN, Moment, Sweep, moments, moves, state_of, tally, with_header
-from protocols.audit.recovery import answered_shares, rebuild, unmask_one
+from protocols.audit.recovery import answered_shares, unmask_if_open
 from protocols.audit.table import Lies, Table, View, kind_of, secret, vectors_for
 from protocols.audit.watch import watching
 from protocols.config import RoundConfig
@@ -75,10 +75,7 @@ def old_record() -> Words:
 def _opened(table: Table, first: View, second: View) -> Words:
     of_self, _ = answered_shares(table, first, VICTIM)
     _, of_list = answered_shares(table, second, VICTIM)
-    seeds = rebuild(of_self, CONFIG.threshold), rebuild(of_list, CONFIG.threshold)
-    if seeds[0] is None or seeds[1] is None:
-        return first.masked[VICTIM]
-    return unmask_one(table, first, VICTIM, seeds[0], seeds[1])
+    return unmask_if_open(table, first, VICTIM, of_self, of_list)
 
 
 def to_clients() -> Sweep:

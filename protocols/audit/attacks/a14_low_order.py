@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from protocols import wire
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.moments import Sweep, tally
-from protocols.audit.recovery import Shares, answered_shares, context_of, corrupt_shares, rebuild, unmask_one
+from protocols.audit.recovery import Shares, answered_shares, context_of, corrupt_shares, opened_vector
 from protocols.audit.saboteur import saboteurs
 from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.config import RoundConfig
@@ -85,10 +85,7 @@ def shares_for_everybody() -> Words | None:
         of_list |= _read(table, view, v)
     table.finish(view, Lies())
     of_self, _ = answered_shares(table, view, VICTIM)
-    seeds = rebuild(of_self, CONFIG.threshold), rebuild(of_list, CONFIG.threshold)
-    if seeds[0] is None or seeds[1] is None:
-        return None
-    return unmask_one(table, view, VICTIM, seeds[0], seeds[1])
+    return opened_vector(table, view, VICTIM, of_self, of_list)
 
 
 def _join_again(table: Table, client: ClientId, point: bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from protocols import wire
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.moments import Sweep, moves, tally
-from protocols.audit.recovery import answered_shares, corrupt_shares, rebuild, unmask_one
+from protocols.audit.recovery import answered_shares, corrupt_shares, unmask_if_open
 from protocols.audit.table import Lies, Table, View, vectors_for
 from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId
@@ -59,17 +59,13 @@ def one_record_twice() -> Words:
     view = table.open(Lies())
     table.collect(view, vectors, Lies(deal=twice))
     _, of_list = corrupt_shares(table, (CORRUPT,), VICTIM)
-    masked = view.masked[VICTIM]
     view.masked = {v: words for v, words in view.masked.items() if v != CORRUPT}
     table.finish(view, Lies(dropped=lambda v: (CORRUPT,)))
     of_self, _ = answered_shares(table, view, VICTIM)
     answered = answered_shares(table, view, CORRUPT)[1]
     # The victim cannot be made to take its own record for another's, and answers as is right.
     of_list |= {index: share for index, share in answered.items() if index != 1 + table.ids.index(VICTIM)}
-    seeds = rebuild(of_self, CONFIG.threshold), rebuild(of_list, CONFIG.threshold)
-    if seeds[0] is None or seeds[1] is None:
-        return masked
-    return unmask_one(table, view, VICTIM, seeds[0], seeds[1])
+    return unmask_if_open(table, view, VICTIM, of_self, of_list)
 
 
 def every_record_everywhere() -> Sweep:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols import client_session
 from protocols.audit.attack import Attack, Finding, replaced
-from protocols.audit.recovery import answered_shares, rebuild, unmask_one
+from protocols.audit.recovery import answered_shares, unmask_if_open
 from protocols.audit.table import Lies, Table, View, secret, vectors_for
 from protocols.client_session import ClientSession
 from protocols.config import RoundConfig
@@ -72,10 +72,8 @@ def _two_time(table: Table, heard: View, view: View) -> Words:
         index = table.graph().holders(VICTIM).index(holder) + 1
         records = (seen.shares[VICTIM].records[place][:32] for seen in (heard, view))
         of_self[index] = _xor(*records, known[index])
-    seeds = rebuild(of_self, CONFIG.threshold), rebuild(answered_shares(table, view, VICTIM)[1], 4)
-    if seeds[0] is None or seeds[1] is None:
-        return view.masked[VICTIM]
-    return unmask_one(table, view, VICTIM, seeds[0], seeds[1])
+    _, of_list = answered_shares(table, view, VICTIM)
+    return unmask_if_open(table, view, VICTIM, of_self, of_list)
 
 
 def _xor(*strings: bytes) -> bytes:

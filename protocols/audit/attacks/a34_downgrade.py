@@ -16,7 +16,7 @@ from protocols import messages as m
 from protocols import wire
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.moments import Sweep, moments, moves, state_of, tally
-from protocols.audit.recovery import answered_shares, confirm, corrupt_shares, rebuild, unmask_one
+from protocols.audit.recovery import answered_shares, confirm, corrupt_shares, opened_vector
 from protocols.audit.table import Lies, Table, View, body_of, secret, signing_key, vectors_for
 from protocols.config import RoundConfig, SkellamNoise
 from protocols.context import SERVER, SUITE, VERSION, ClientId, RoundContext
@@ -105,10 +105,7 @@ def split() -> Words | None:
     dropped = {DECEIVED: (VICTIM,)}
     table.finish(view, Lies(dropped=lambda v: dropped.get(v, ()), forged_tags=forged))
     of_self, answered = answered_shares(table, view, VICTIM)
-    seeds = rebuild(of_self, TRUSTING.threshold), rebuild(of_list | answered, TRUSTING.threshold)
-    if seeds[0] is None or seeds[1] is None:
-        return None
-    return unmask_one(table, view, VICTIM, seeds[0], seeds[1])
+    return opened_vector(table, view, VICTIM, of_self, of_list | answered)
 
 
 def offers() -> Sweep:
