@@ -2,6 +2,10 @@
 
 import math
 from numbers import Real
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dp.errors import DPInputError
 
@@ -44,6 +48,11 @@ def require_delta(value: object) -> None:
     """
     if not (_is_number(value) and 0.0 < value < 1.0):  # type: ignore[operator]
         raise DPInputError(f"delta must be in (0, 1), not {value!r}")
+
+
+def is_plain_array(values: object) -> TypeGuard[NDArray[Any]]:
+    """Whether this is an array that shows all its values; a masked one hides some from checks of each."""
+    return isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
 
 
 def _is_number(value: object) -> bool:

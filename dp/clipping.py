@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dp.checks import is_plain_array
 from dp.errors import DPInputError
 
 MIN_BITS = 2
@@ -201,9 +202,7 @@ def checked_update(update: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         DPInputError: as `quantize` does.
     """
-    # A masked array hides values from the checks below.
-    plain = isinstance(update, np.ndarray) and not isinstance(update, np.ma.MaskedArray)
-    if not plain or update.dtype not in (np.float16, np.float32, np.float64):
+    if not is_plain_array(update) or update.dtype not in (np.float16, np.float32, np.float64):
         kind = f"{type(update).__name__} of {getattr(update, 'dtype', 'no dtype')}"
         raise DPInputError(f"update must be a plain float16, float32 or float64 array, not {kind}")
     if update.ndim != 1 or update.size == 0:

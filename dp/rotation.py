@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dp.checks import is_plain_array
 from dp.errors import CalibrationError, DPInputError
 from dp.rounding import stochastic_norm
 
@@ -198,8 +199,11 @@ def _signs(seed: bytes, length: int) -> NDArray[np.float64]:
 
 
 def _checked(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
-    if not plain or values.dtype not in (np.float16, np.float32, np.float64) or values.ndim != 1:
+    if (
+        not is_plain_array(values)
+        or values.dtype not in (np.float16, np.float32, np.float64)
+        or values.ndim != 1
+    ):
         raise DPInputError("what is rotated is a plain, flat float16, float32 or float64 array")
     wide = values.astype(np.float64, copy=False)
     # Compared in this sense, NaN fails too. Sums of 2**28 such values stay finite.

@@ -11,6 +11,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
+from dp.checks import is_plain_array
 from dp.clipping import dequantize, quantize
 from dp.errors import DPInputError
 from dp.samplers import skellam
@@ -158,9 +159,7 @@ def _checked_weight(weight: int, bound: int | None) -> int:
 
 
 def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
-    # A masked array hides values from the checks of its elements.
-    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
-    found = values.shape if plain else type(values).__name__
+    found = values.shape if is_plain_array(values) else type(values).__name__
     if found != (part.length,):
         raise InputError(f"{part.name} is an array of shape ({part.length},), not {found}")
     try:

@@ -4,8 +4,9 @@ Every number a session needs follows from the cohort, the assumed corruption and
 changing one plans the others again. No state, no I/O.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
@@ -19,6 +20,7 @@ from .errors import ConfigError
 
 _EVALUATION_BITS = 12
 _FEWEST_BITS = 6
+_Noise = TypeVar("_Noise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,14 +163,28 @@ def _bits_and_noise(wish: Wish, *, minimum_survivors: int, colluders: int) -> tu
     """The most bits, up to those wished for, whose noise can be drawn; and that noise."""
     if wish.epsilon is None:
         return wish.value_bits, None
-    bits = wish.value_bits
+
+    def noise(bits: int) -> SkellamNoise:
+        return _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=colluders)
+
+    try:
+        return with_most_bits(noise, bits=wish.value_bits)
+    except DPError as error:
+        raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+
+
+def with_most_bits(noise: Callable[[int], _Noise], *, bits: int) -> tuple[int, _Noise]:
+    """The most bits of a value, from `bits` down, whose noise can be drawn; and that noise.
+
+    Raises:
+        DPError: What `noise` raised: only noise that is out of range becomes possible on a coarser grid.
+    """
     while True:
         try:
-            return bits, _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=colluders)
-        except DPError as error:
-            # Only noise that is out of range becomes possible on a coarser grid.
-            if not isinstance(error, NoiseRangeError) or bits <= _FEWEST_BITS:
-                raise ConfigError(f"no noise meets epsilon {wish.epsilon}: {error}") from error
+            return bits, noise(bits)
+        except NoiseRangeError:
+            if bits <= _FEWEST_BITS:
+                raise
             bits -= 1
 
 

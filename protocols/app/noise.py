@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dp.accounting import shown
-from dp.errors import CalibrationError, DPInputError, NoiseRangeError
+from dp.errors import CalibrationError, DPInputError
 from dp.planning import NoisePlan, PlannedRelease, plan_noise
 from protocols.errors import ConfigError
 from protocols.layout import UPDATE, Segment, arrange
+from protocols.plan import with_most_bits
 
 VALUE_BITS: Final = 16  # where only a dimension is given
-_FEWEST_BITS: Final = 6  # to which they are lowered where the noise's sampler needs it
 DELTA: Final = 1e-5  # at most one in ten clients for as many as a round may have
 
 
@@ -69,24 +69,25 @@ def plan_noise_of(
     Raises:
         ConfigError: Naming the bound that failed.
     """
-    for tried in range(VALUE_BITS, _FEWEST_BITS - 1, -1) if bits is None else (bits,):
+
+    def noise(tried: int) -> NoisePlan:
         update = Segment(UPDATE, length=length, clip=privacy.clip, value_bits=tried)
         layout = arrange((update,), weight_bound=weight_bound, noisy=True)
-        try:
-            return tried, plan_noise(
-                PlannedRelease(l2_sensitivity=layout.l2_bound, rounds=privacy.rounds, length=layout.words),
-                grid=layout.parts[0].grid,
-                minimum_survivors=minimum_survivors,
-                colluders=colluders,
-                delta=privacy.delta,
-                epsilon=privacy.epsilon,
-                multiplier=privacy.multiplier,
-                largest_weight=weight_bound or 1,
-            )
-        except (CalibrationError, DPInputError) as error:
-            if bits is not None or tried == _FEWEST_BITS or not isinstance(error, NoiseRangeError):
-                raise ConfigError(f"no noise will do: {error}") from error
-    raise AssertionError("unreachable")
+        return plan_noise(
+            PlannedRelease(l2_sensitivity=layout.l2_bound, rounds=privacy.rounds, length=layout.words),
+            grid=layout.parts[0].grid,
+            minimum_survivors=minimum_survivors,
+            colluders=colluders,
+            delta=privacy.delta,
+            epsilon=privacy.epsilon,
+            multiplier=privacy.multiplier,
+            largest_weight=weight_bound or 1,
+        )
+
+    try:
+        return with_most_bits(noise, bits=VALUE_BITS) if bits is None else (bits, noise(bits))
+    except (CalibrationError, DPInputError) as error:
+        raise ConfigError(f"no noise will do: {error}") from error
 
 
 def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
