@@ -163,15 +163,7 @@ def test_a_budget_that_is_exceeded_is_exit_1(path: Path) -> None:
 
 def test_a_guarantee_that_does_not_exist_is_null_and_none(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite"
-    alone = SkellamRelease(
-        purpose="training",
-        l2_sensitivity=1000,
-        local_variance=1e7,
-        minimum_survivors=4,
-        colluders=4,
-        length=10,
-        sampling=FixedCohort(),
-    )
+    alone = replace(TRAINING, local_variance=1e7, colluders=4)
     with Ledger.open(file) as ledger:
         ledger.spend(alone, session="s", round=1, clients=(0, 1, 2, 3))
     total = account(file)["epsilons"]["total"]
@@ -252,15 +244,7 @@ def test_a_head_that_was_kept_elsewhere_finds_what_was_cut_off(path: Path) -> No
 
 def test_more_than_any_accounted_epsilon_is_exit_1(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite"
-    loud = SkellamRelease(
-        purpose="training",
-        l2_sensitivity=1000,
-        local_variance=1000.0,
-        minimum_survivors=4,
-        colluders=1,
-        length=10,
-        sampling=FixedCohort(),
-    )
+    loud = replace(TRAINING, local_variance=1000.0)
     with Ledger.open(file) as ledger:
         ledger.spend(loud, session="s", round=1, clients=(0, 1, 2, 3))
     result = secagg_budget(file)
