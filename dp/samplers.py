@@ -43,6 +43,8 @@ DISTANCE_PER_SAMPLE = 2.0**-108
 _START_BITS = 160
 _TAIL_LOG2 = -190.0
 _WORD = (1 << 64) - 1
+_GUIDE_BITS = 16
+_MOST_IN_BUCKET = 2
 
 
 def skellam(words: NDArray[np.uint64], *, variance: float) -> NDArray[np.int64]:
@@ -130,19 +132,24 @@ class SkellamTable:
     Attributes:
         high: uint64 (N,), high words of the thresholds, ascending; read-only.
         low: uint64 (N,), low words.
+        begin: int32 (2**16,), for each value of a word's upper 16 bits how many thresholds lie below all such
+            words: where a search begins.
+        crowded: bool (2**16,), where more than two thresholds share those bits, and in the last of them.
         first: the value below the first threshold, grid units.
         distance: total-variation distance of one sample, at most; see the module's proof.
     """
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
+    begin: NDArray[np.int32]
+    crowded: NDArray[np.bool_]
     first: int
     distance: float
 
 
 def sample(table: SkellamTable, words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Look up uint64 `words` of shape (2, n) in `table`; int64 of shape (n,), grid units."""
-    index = np.searchsorted(table.high, words[0], side="right")
+    index = _at_or_below(table, words[0])
     # index - 1 is the last threshold whose high word is not above ours; index 0 wraps round to the last
     # threshold, which is equal only if it is a true tie as well, and then index would not be 0.
     tied = np.flatnonzero(table.high[index - 1] == words[0])
@@ -154,7 +161,31 @@ def sample(table: SkellamTable, words: NDArray[np.uint64]) -> NDArray[np.int64]:
     return noise + table.first
 
 
-@lru_cache(maxsize=8)
+def _at_or_below(table: SkellamTable, words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many high words of thresholds are at most each word: `np.searchsorted` from a head start.
+
+    Two comparisons settle nearly every word; only a few per thousand are searched for, far out in the tails.
+    """
+    bucket = words >> np.uint64(64 - _GUIDE_BITS)
+    index = table.begin[bucket]
+    for _ in range(_MOST_IN_BUCKET):
+        # In the bucket of the last threshold the place behind it is asked for: crowded, and searched below.
+        index += table.high[np.minimum(index, table.high.size - 1)] <= words
+    crowded = np.flatnonzero(table.crowded[bucket])
+    index[crowded] = np.searchsorted(table.high, words[crowded], side="right")
+    return index.astype(np.int64)
+
+
+def _guide(high: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    edges = np.arange(1 << _GUIDE_BITS, dtype=np.uint64) << np.uint64(64 - _GUIDE_BITS)
+    begin = np.searchsorted(high, edges, side="left").astype(np.int32)
+    behind = np.append(begin[1:], np.int32(high.size))
+    crowded = (behind - begin > _MOST_IN_BUCKET) | (behind + _MOST_IN_BUCKET > high.size)
+    begin.flags.writeable = crowded.flags.writeable = False
+    return begin, crowded
+
+
+@lru_cache(maxsize=64)
 def skellam_table(variance: float) -> SkellamTable:
     """Build (or recall) the table of one variance, grid units squared.
 
@@ -172,11 +203,15 @@ def skellam_table(variance: float) -> SkellamTable:
     # By symmetry P(X <= k) = 1 - P(X <= -k-1): the upper half mirrors the lower half, threshold by threshold.
     thresholds = lower + [(1 << 128) - threshold for threshold in reversed(lower)]
     last = len(weights) - 1
+    high = _frozen([threshold >> 64 for threshold in thresholds])
+    begin, crowded = _guide(high)
     rounding = (len(thresholds) + 1) * 2.0**-129
     built = (last + 1) * 2.0**-_START_BITS + 4 * last * last * (weights[0] / mass) + 2.0**_TAIL_LOG2
     return SkellamTable(
-        high=_frozen([threshold >> 64 for threshold in thresholds]),
+        high=high,
         low=_frozen([threshold & _WORD for threshold in thresholds]),
+        begin=begin,
+        crowded=crowded,
         first=-len(lower),
         distance=rounding + 2 * built,
     )

@@ -246,3 +246,28 @@ def test_the_tail_bound_is_monotone(variance: float, log2_probability: float, fa
 def test_the_tail_refuses_what_makes_no_sense(variance: float, log2_probability: float) -> None:
     with pytest.raises(DPInputError):
         skellam_tail(variance, log2_probability=log2_probability)
+
+
+@pytest.mark.parametrize("deviation", [0.1, 0.5, 1.0, 30.0, 900.0, 32_768.0])
+def test_the_head_start_finds_what_a_plain_search_finds(deviation: float) -> None:
+    """On, just below and just above every high word, at both ends of the range, and at random."""
+    table = skellam_table(deviation**2)
+    near = np.concatenate([table.high - np.uint64(1), table.high, table.high + np.uint64(1)])
+    ends = np.array([0, 1, TOP - 1, TOP], dtype=np.uint64)
+    words = np.concatenate([near, ends, uniform(7, 100_000)[0]])
+    low = np.full_like(words, TOP // 3)
+    pairs = np.stack([words, low])
+    plain = np.searchsorted(table.high, words, side="right")
+    # A tie is decided by the low words; elsewhere the count alone decides.
+    tied = table.high[plain - 1] == words
+    assert np.array_equal(sample(table, pairs)[~tied], plain[~tied] + table.first)
+    for position in np.flatnonzero(tied)[:1000]:
+        word = (int(words[position]) << 64) | int(low[position])
+        begin = int(np.searchsorted(table.high, words[position], side="left"))
+        count = begin + sum(
+            (int(high) << 64) | int(small) <= word
+            for high, small in zip(
+                table.high[begin : plain[position]], table.low[begin : plain[position]], strict=True
+            )
+        )
+        assert sample(table, pairs[:, position : position + 1])[0] == count + table.first
