@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dp.accounting import NamedEpsilons, named_epsilons
+    from dp.accounting import NamedEpsilons, colluding_epsilon, named_epsilons
     from dp.adaptive import bit_units, clip_bit, next_clip, noisy_fraction, vector_multiplier
     from dp.clipping import Grid, dequantize, quantize
     from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         NoisePlan,
         PlannedRelease,
         calibrate_multiplier,
-        colluding_epsilon,
         plan_noise,
         rounds_left,
     )
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from dp.scalar_pld import scalar_skellam_epsilon
     from dp.skellam_law import skellam_epsilon
     from dp.statement import Statement, make_statement, statement_json, statement_text
+    from dp.surplus import Surplus
 
 __all__ = [
     "CalibrationError",
@@ -60,6 +60,7 @@ __all__ = [
     "Released",
     "SkellamRelease",
     "Statement",
+    "Surplus",
     "UnaccountedReadError",
     "bit_units",
     "calibrate_multiplier",
@@ -105,6 +106,7 @@ __all__ = [
 _HOMES = {
     "accounting": (
         "NamedEpsilons",
+        "colluding_epsilon",
         "named_epsilons",
     ),
     "adaptive": (
@@ -164,7 +166,6 @@ _HOMES = {
         "NoisePlan",
         "PlannedRelease",
         "calibrate_multiplier",
-        "colluding_epsilon",
         "plan_noise",
         "rounds_left",
     ),
@@ -193,6 +194,7 @@ _HOMES = {
         "statement_json",
         "statement_text",
     ),
+    "surplus": ("Surplus",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

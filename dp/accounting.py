@@ -12,7 +12,7 @@ number because clients were drawn at random.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dp.checks import require_delta
@@ -23,7 +23,7 @@ from dp.samplers import sampler_distance
 from dp.scalar_pld import lower_by_losses
 from dp.skellam_law import skellam_rdp
 
-__all__ = ["MAX_EPSILON", "NamedEpsilons", "composed_epsilon", "named_epsilons", "shown"]
+__all__ = ["MAX_EPSILON", "NamedEpsilons", "colluding_epsilon", "composed_epsilon", "named_epsilons", "shown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
     Filter the events for a partial statement (training alone, evaluation alone, one client's rounds). The
     colluding figure counts, in every event, the largest number of colluders any of the events assumed. The
     reader's figure equals the server's: Poisson sampling is recorded but not amplified in this version. The
-    sampler's distance counts m shares per coordinate: any further shares are independent of the data.
+    sampler's distance counts the draws that a claim rests on (`SkellamRelease.draws`).
 
     Args:
         events: what was released; none at all costs nothing.
@@ -86,17 +86,9 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
     """
     releases = tuple(map(_release, events))
     colluders = max((release.colluders for release in releases), default=0)
-    scalar = all(release.length == 1 for release in releases)
-    distance = sum(
-        sampler_distance(release.minimum_survivors * release.length, variance=release.local_variance)
-        for release in releases
-    )
 
     def against(colluding: int) -> float:
-        sums = Counter((event.variance_against(colluding), event.l2_sensitivity) for event in releases)
-        if any(variance == 0.0 for variance, _ in sums):
-            return math.inf
-        return in_domain(composed_epsilon(sums, delta=delta, distance=distance, scalar=scalar))
+        return _epsilon(releases, [colluding] * len(releases), delta=delta)
 
     server = against(0)
     return NamedEpsilons(
@@ -108,6 +100,37 @@ def named_epsilons(events: Iterable[SkellamRelease], *, delta: float) -> NamedEp
         unit="client",
         relation="zero-out",
     )
+
+
+def colluding_epsilon(events: Iterable[SkellamRelease], *, delta: float) -> float:
+    """Epsilon against the server with, in every release, the colluders which that release assumed.
+
+    `NamedEpsilons.server_colluding` counts one number of colluders in all of them. Whoever takes part in
+    cohorts of many sizes assumes a part of each, and the two differ: here each release loses its own
+    colluders' shares, and what is left is what the server alone cannot remove.
+
+    Returns:
+        Epsilon for zero-out neighbours; `math.inf` where no honest noise is left.
+
+    Raises:
+        DPInputError: as `named_epsilons`.
+    """
+    releases = tuple(map(_release, events))
+    return _epsilon(releases, [release.colluders for release in releases], delta=delta)
+
+
+def _epsilon(releases: Sequence[SkellamRelease], colluding: Sequence[int], *, delta: float) -> float:
+    """Of releases whose sums lose the shares of so many clients each."""
+    sums = Counter(
+        (release.variance_against(count), release.l2_sensitivity)
+        for release, count in zip(releases, colluding, strict=True)
+    )
+    if any(variance == 0.0 for variance, _ in sums):
+        return math.inf
+    draws = Counter(draw for release in releases for draw in release.draws)
+    distance = sum(times * sampler_distance(count, variance=part) for (count, part), times in draws.items())
+    scalar = all(release.length == 1 for release in releases)
+    return in_domain(composed_epsilon(sums, delta=delta, distance=distance, scalar=scalar))
 
 
 def _release(event: object) -> SkellamRelease:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from dp.checks import require_integer, require_positive, require_rate
 from dp.errors import DPInputError
+from dp.surplus import Surplus
 
 Purpose: TypeAlias = Literal["training", "evaluation"]
 Unit: TypeAlias = Literal["client"]
@@ -57,9 +58,12 @@ class SkellamRelease:
         colluders: clients assumed to tell the server their noise.
         length: coordinates in the vector.
         sampling: how the cohort was chosen.
+        surplus: how shares are split where noise of survivors beyond the minimum is taken away again; None
+            where all of it stays in the sum.
 
     Raises:
-        DPInputError: a field outside its domain, or less than one grid unit squared of guaranteed noise.
+        DPInputError: a field outside its domain, a surplus of other shares or survivors, or less than one
+            grid unit squared of guaranteed noise.
     """
 
     purpose: Purpose
@@ -71,6 +75,7 @@ class SkellamRelease:
     sampling: Sampling
     unit: Unit = "client"
     relation: Relation = "zero-out"
+    surplus: Surplus | None = None
 
     def __post_init__(self) -> None:
         _one_of("purpose", self.purpose, ("training", "evaluation"))
@@ -85,6 +90,8 @@ class SkellamRelease:
             raise DPInputError(
                 f"sampling must be FixedCohort() or PoissonSampling(rate), not {self.sampling!r}"
             )
+        if self.surplus is not None:
+            _check_surplus(self.surplus, share=self.local_variance, survivors=self.minimum_survivors)
         if 0.0 < self.variance_against(self.colluders) < 1.0:
             raise DPInputError(
                 "the guaranteed noise in the sum has variance below 1 grid unit squared; add noise"
@@ -92,7 +99,20 @@ class SkellamRelease:
 
     def variance_against(self, colluders: int) -> float:
         """Guaranteed noise variance that `colluders` clients cannot subtract, grid units squared, or 0."""
+        if self.surplus is not None:
+            return self.surplus.variance_against(colluders)
         return max(0, self.minimum_survivors - colluders) * self.local_variance
+
+    @property
+    def draws(self) -> tuple[tuple[int, float], ...]:
+        """How many samples of which variance a claim rests on: pairs of a count and grid units squared.
+
+        Without a surplus any m shares will do, and further ones are independent of the data; with one, what
+        is left of all shares is needed.
+        """
+        if self.surplus is None:
+            return ((self.minimum_survivors * self.length, self.local_variance),)
+        return tuple((self.surplus.clients * self.length, part) for part in self.surplus.variances)
 
 
 def local_variance(
@@ -137,6 +157,8 @@ def local_variance(
 def release_parameters(release: SkellamRelease) -> dict[str, object]:
     """A release as plain JSON values; `release_from_parameters` inverts it exactly."""
     parameters: dict[str, object] = asdict(release)
+    if release.surplus is None:
+        del parameters["surplus"]  # as before there were any
     rate = release.sampling.rate if isinstance(release.sampling, PoissonSampling) else None
     parameters["sampling"] = {"poisson_rate": rate}
     return {"mechanism": "skellam", **parameters}
@@ -152,10 +174,19 @@ def release_from_parameters(parameters: Mapping[str, object]) -> SkellamRelease:
     try:
         if fields.pop("mechanism") != "skellam":
             raise DPInputError("unknown mechanism")
-        rate = fields.pop("sampling")["poisson_rate"]
-        return SkellamRelease(sampling=FixedCohort() if rate is None else PoissonSampling(rate), **fields)
+        rate, surplus = fields.pop("sampling")["poisson_rate"], fields.pop("surplus", None)
+        return SkellamRelease(
+            sampling=FixedCohort() if rate is None else PoissonSampling(rate),
+            surplus=None if surplus is None else Surplus(**surplus),
+            **fields,
+        )
     except (KeyError, TypeError) as error:
         raise DPInputError(f"these are not the parameters of a Skellam release: {error}") from error
+
+
+def _check_surplus(surplus: Surplus, *, share: float, survivors: int) -> None:
+    if not isinstance(surplus, Surplus) or (surplus.share, surplus.minimum_survivors) != (share, survivors):
+        raise DPInputError("a release's surplus is of its own shares and survivors")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

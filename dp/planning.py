@@ -7,15 +7,22 @@ asked about and accepted. Only the error of a sum is predicted.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from dp.accounting import MAX_EPSILON, NamedEpsilons, composed_epsilon, named_epsilons
+from dp.accounting import (
+    MAX_EPSILON,
+    NamedEpsilons,
+    colluding_epsilon,
+    composed_epsilon,
+    named_epsilons,
+)
 from dp.checks import require_delta
 from dp.clipping import Grid
 from dp.errors import CalibrationError, DPInputError, NoiseRangeError
 from dp.mechanisms import FixedCohort, SkellamRelease, local_variance
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, sampler_distance
+from dp.surplus import Surplus
 
 MAX_MULTIPLIER = 2.0**20
 MOST_ROUNDS = 10_000
@@ -85,6 +92,7 @@ def plan_noise(
     epsilon: float | None = None,
     multiplier: float | None = None,
     largest_weight: int = 1,
+    clients: int | None = None,
 ) -> NoisePlan:
     """Noise that meets `epsilon` against the server with its colluders, or what `multiplier` gives.
 
@@ -97,6 +105,7 @@ def plan_noise(
         epsilon: the target, in (0, 39]; give it or the multiplier.
         multiplier: z.
         largest_weight: W, by which a client's update may be multiplied.
+        clients: n, where surplus noise is removed (`dp.surplus`); None where it stays.
 
     Raises:
         DPInputError: an argument outside its domain, or an epsilon above 39.
@@ -114,9 +123,11 @@ def plan_noise(
             releases=(release,),
             minimum_survivors=minimum_survivors,
             colluders=colluders,
+            clients=clients,
         )
-    event = _event(release, multiplier, minimum_survivors, colluders)
-    _check_distance(0.0, delta, sampler_distance(minimum_survivors * release.rounds * release.length))
+    event = _event(release, multiplier, minimum_survivors, colluders, clients)
+    draws = _draws(minimum_survivors, colluders, clients)
+    _check_distance(0.0, delta, sampler_distance(draws * release.rounds * release.length))
     per_honest = minimum_survivors / (minimum_survivors - colluders)
     return NoisePlan(
         multiplier=multiplier,
@@ -132,7 +143,7 @@ def plan_noise(
 
 
 def _event(
-    release: PlannedRelease, multiplier: float, minimum_survivors: int, colluders: int
+    release: PlannedRelease, multiplier: float, minimum_survivors: int, colluders: int, clients: int | None
 ) -> SkellamRelease:
     """One of the sums with its noise; purposes are accounted alike."""
     _check_honest(minimum_survivors - colluders)
@@ -152,7 +163,18 @@ def _event(
         colluders=colluders,
         length=release.length,
         sampling=FixedCohort(),
+        surplus=None
+        if clients is None
+        else Surplus(clients=clients, minimum_survivors=minimum_survivors, colluders=colluders, share=share),
     )
+
+
+def _draws(minimum_survivors: int, colluders: int, clients: int | None) -> int:
+    """Samples for one coordinate of one sum, on which its claim rests."""
+    if clients is None:
+        return minimum_survivors
+    surplus = Surplus(clients=clients, minimum_survivors=minimum_survivors, colluders=colluders, share=1.0)
+    return clients * len(surplus.variances)
 
 
 def rounding_inflation(norm: int, *, length: int) -> float:
@@ -176,6 +198,7 @@ def calibrate_multiplier(
     releases: Sequence[PlannedRelease],
     minimum_survivors: int,
     colluders: int,
+    clients: int | None = None,
 ) -> float:
     """Smallest noise multiplier z, common to all releases, that keeps server and colluders to epsilon.
 
@@ -187,6 +210,7 @@ def calibrate_multiplier(
         releases: everything the run will release, training and evaluation, at least one.
         minimum_survivors: m, enforced by the protocol.
         colluders: k, assumed.
+        clients: n, where surplus noise is removed (`dp.surplus`); None where it stays.
 
     Returns:
         z, rounded up to a multiple of 0.0001; the claim was checked at this very value.
@@ -196,8 +220,10 @@ def calibrate_multiplier(
         CalibrationError: no z will do; the message names the bound that failed.
     """
     honest = minimum_survivors - colluders
-    distance = sampler_distance(minimum_survivors * sum(plan.rounds * plan.length for plan in releases))
-    _check_request(epsilon=epsilon, delta=delta, distance=distance, releases=len(releases), honest=honest)
+    _check_honest(honest)
+    draws = _draws(minimum_survivors, colluders, clients)
+    distance = sampler_distance(draws * sum(plan.rounds * plan.length for plan in releases))
+    _check_request(epsilon=epsilon, delta=delta, distance=distance, releases=len(releases))
 
     def enough(step: int) -> bool:
         sums = _sums(releases, step / _STEPS_PER_UNIT)
@@ -209,28 +235,6 @@ def calibrate_multiplier(
     multiplier = _smallest(enough, least) / _STEPS_PER_UNIT
     _check_share((multiplier * max(plan.l2_sensitivity for plan in releases)) ** 2 / honest)
     return multiplier
-
-
-def colluding_epsilon(releases: Iterable[SkellamRelease], *, delta: float) -> float:
-    """Epsilon against the server with, in every release, the colluders which that release assumed.
-
-    `NamedEpsilons.server_colluding` counts one number of colluders in all of them. Whoever takes part in
-    cohorts of many sizes assumes a part of each, and the two differ: here each release loses its own
-    colluders' shares, and what is left is what the server alone cannot remove.
-
-    Returns:
-        Epsilon for zero-out neighbours; `math.inf` where no honest noise is left.
-
-    Raises:
-        DPInputError: as `named_epsilons`.
-    """
-    honest = []
-    for release in releases:
-        left = release.minimum_survivors - release.colluders
-        if left <= 0:
-            return math.inf
-        honest.append(replace(release, minimum_survivors=left, colluders=0))
-    return named_epsilons(honest, delta=delta).server
 
 
 def rounds_left(
@@ -266,12 +270,11 @@ def rounds_left(
     return low
 
 
-def _check_request(*, epsilon: float, delta: float, distance: float, releases: int, honest: int) -> None:
+def _check_request(*, epsilon: float, delta: float, distance: float, releases: int) -> None:
     _check_epsilon(epsilon)
     require_delta(delta)
     if releases < 1:
         raise DPInputError("nothing is to be released, so there is no noise to plan")
-    _check_honest(honest)
     _check_distance(epsilon, delta, distance)
 
 

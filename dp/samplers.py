@@ -173,7 +173,8 @@ def _at_or_below(table: SkellamTable, words: NDArray[np.uint64]) -> NDArray[np.i
         index += table.high[np.minimum(index, table.high.size - 1)] <= words
     crowded = np.flatnonzero(table.crowded[bucket])
     index[crowded] = np.searchsorted(table.high, words[crowded], side="right")
-    return index.astype(np.int64)
+    counts: NDArray[np.int64] = index.astype(np.int64)
+    return counts
 
 
 def _guide(high: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

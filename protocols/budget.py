@@ -12,11 +12,10 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from dp.accounting import MAX_EPSILON, shown
+from dp.accounting import MAX_EPSILON, colluding_epsilon, shown
 from dp.errors import DPInputError
 from dp.ledger import Ledger, LedgerEntry
 from dp.mechanisms import Purpose, SkellamRelease
-from dp.planning import colluding_epsilon
 
 from .checks import require_positive
 from .errors import BudgetError, ConfigError

@@ -52,6 +52,7 @@ from .messages import (
 )
 from .messages import Cohort as CohortMessage
 from .messages import Deal as DealMessage
+from .noise import Seed, surplus_key
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
 from .policy import ClientPolicy
@@ -143,13 +144,17 @@ class ClientSession:
         self._seen.add(seen)
         return list(outputs)
 
-    def submit(self, vector: Words, now: float, *, round: int | None = None) -> list[Output]:
+    def submit(
+        self, vector: Words, now: float, *, round: int | None = None, noise_seed: Seed | None = None
+    ) -> list[Output]:
         """The answer to `NeedInput`: a ring vector from `prepare`.
 
         Args:
             vector: Words of the round's ring.
             now: The shell's clock.
             round: `NeedInput.round`. Leave it out only where a vector cannot be late for its round.
+            noise_seed: The seed that `prepare` took, where the round's config removes surplus noise: parts
+                of it are revealed with this client's answer. Not kept otherwise.
 
         Raises:
             SessionOverError: If no input of that round is awaited; a round takes one input, once.
@@ -160,8 +165,12 @@ class ClientSession:
             raise SessionOverError("no round of this session awaits an input")
         if round is not None and round != self._round.context.round:
             raise SessionOverError(f"round {self._round.context.round} awaits an input, not round {round}")
+        config = self._round.place.config
+        key: SecretBytes | None = None
+        if config.surplus is not None and noise_seed is not None:
+            key = surplus_key(noise_seed, config=config)
         try:
-            self._round, message = self._round.submit(vector, threads=self._threads)
+            self._round, message = self._round.submit(vector, surplus=key, threads=self._threads)
         except ProtocolError as error:
             return self._poison(error)
         self._last_outputs, self._last_heard = [self._send(self._round.context, message)], now

@@ -16,6 +16,7 @@ from dp.clipping import Grid
 from dp.errors import DPInputError
 from dp.mechanisms import local_variance
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE, skellam_tail
+from dp.surplus import Surplus
 from secagg.agreement import Committee, committee
 from secagg.encoding import Encoding
 from secagg.errors import CapacityError
@@ -41,7 +42,7 @@ _LOG2_WRAP_PER_ROUND = -56
 # A uniformly random sum is taken for a real one with probability at most 2**-128.
 _GARBAGE_BITS = 128
 
-_Value = int | float | str | dict[str, float] | list[dict[str, bool | int | float | str]] | None
+_Value = int | float | str | dict[str, float | bool] | list[dict[str, bool | int | float | str]] | None
 _FIELDS = (
     "clients",
     "length",
@@ -66,12 +67,26 @@ class SkellamNoise:
     """Skellam noise whose guaranteed honest sum has deviation `multiplier` times the L2 sensitivity.
 
     The sensitivity is that of a client's whole vector: `Layout.l2_bound`.
+
+    Attributes:
+        multiplier: z.
+        remove_surplus: Whether survivors beyond the minimum take what their noise exceeds the guarantee by
+            out of the opened sum again (SPEC 6.6). `ClientSession.submit` then needs the noise's seed.
     """
 
     multiplier: float
+    remove_surplus: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multiplier", require_positive("a noise multiplier", self.multiplier))
+        if not isinstance(self.remove_surplus, bool):
+            raise ConfigError(f"remove_surplus is true or false, not {self.remove_surplus!r:.50}")
+
+    @property
+    def said(self) -> dict[str, float | bool]:
+        """As the config's encoding has it: surplus is spoken of where it is removed."""
+        fields: dict[str, float | bool] = {"multiplier": self.multiplier}
+        return fields | {"remove_surplus": True} if self.remove_surplus else fields
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -170,6 +185,7 @@ class RoundConfig:
         layout = arrange((main, *segments), weight_bound=weight_bound, noisy=noise is not None)
         object.__setattr__(self, "layout", layout)
         object.__setattr__(self, "local_variance", self._local_variance())
+        self._check_surplus()
         object.__setattr__(self, "encoding", self._encoding())
 
     @property
@@ -211,6 +227,22 @@ class RoundConfig:
         be shown alone.
         """
         return self.minimum_survivors
+
+    @property
+    def surplus(self) -> Surplus | None:
+        """How shares of the noise are split, where surplus is removed."""
+        if self.noise is None or not self.noise.remove_surplus:
+            return None
+        return Surplus(
+            clients=self.clients,
+            minimum_survivors=self.minimum_survivors,
+            colluders=self.corrupt,
+            share=self.local_variance,
+        )
+
+    def _check_surplus(self) -> None:
+        if self.surplus is not None and min(self.surplus.variances) < MIN_VARIANCE:
+            raise ConfigError("noise: a share is too small to be split: raise value_bits or keep the surplus")
 
     def _local_variance(self) -> float:
         if self.noise is None:
@@ -264,6 +296,7 @@ class RoundConfig:
         """
         fields = {name: getattr(self, name) for name in _FIELDS}
         said = {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
+        said["noise"] = None if self.noise is None else self.noise.said
         return msgspec.msgpack.encode(said | {"ring_bits": self.ring.bits})
 
     @classmethod
@@ -276,7 +309,7 @@ class RoundConfig:
         try:
             fields = msgspec.msgpack.decode(data, type=dict[str, _Value])
             noise, _ = fields.pop("noise"), fields.pop("ring_bits")
-            law = SkellamNoise(**noise) if isinstance(noise, dict) else None
+            law = SkellamNoise(**noise) if isinstance(noise, dict) else None  # type: ignore[arg-type]
             listed = fields.pop("segments", None)
             segments = [Segment(**segment) for segment in listed] if isinstance(listed, list) else []  # type: ignore[arg-type]
             config = cls(**fields, noise=law, segments=segments)  # type: ignore[arg-type]

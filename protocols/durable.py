@@ -24,6 +24,7 @@ from .context import SERVER, ClientId
 from .enrolment import Enrolment
 from .errors import ConfigError, SessionOverError, StateError
 from .membership import AwaitCohort, ClientKnown, Seated, find_config, take_place
+from .noise import Seed
 from .outputs import Excluded, Output, Persist, Refused, SavedState
 from .pairwise.client import ClientState
 from .pairwise.server import Collecting
@@ -134,10 +135,12 @@ class DurableClient:
         self._require_live()
         return self._behind(self._session.receive(data, now))
 
-    def submit(self, vector: Words, now: float, *, round: int | None = None) -> list[Output]:
+    def submit(
+        self, vector: Words, now: float, *, round: int | None = None, noise_seed: Seed | None = None
+    ) -> list[Output]:
         """As `ClientSession.submit`, behind the state."""
         self._require_live()
-        return self._behind(self._session.submit(vector, now, round=round))
+        return self._behind(self._session.submit(vector, now, round=round, noise_seed=noise_seed))
 
     def tick(self, now: float) -> list[Output]:
         """As `ClientSession.tick`, behind the state."""

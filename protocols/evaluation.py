@@ -31,7 +31,7 @@ def release_metrics(
 ) -> tuple[Released, ...]:
     """The server's half: means over the survivors with 95 % intervals for noise and rounding."""
     survivors = len(result.survivors)
-    variance = survivors * config.local_variance / config.grid.scale**2
+    variance = result.noise_variance / config.grid.scale**2
     return release_means(
         result.sum, metrics=metrics, grid=config.grid, count=survivors, noise_variance_real=variance
     )

@@ -22,6 +22,8 @@ Record = Annotated[bytes, Meta(min_length=80, max_length=80)]
 # 16 bytes each.
 TagBytes = Annotated[bytes, Meta(max_length=16 * MAX_MEMBERS)]
 Records = Annotated[tuple[Record, ...], Meta(max_length=MAX_MEMBERS)]
+# 32 bytes each; a share has far fewer parts than this.
+SurplusSeeds = Annotated[bytes, Meta(max_length=32 * 32)]
 ConfigBytes = Annotated[bytes, Meta(max_length=4096)]
 CodeText = Annotated[str, Meta(max_length=64)]
 
@@ -140,9 +142,13 @@ class Certificates(Body, frozen=True):
 
 
 class Answer(Body, frozen=True):
-    """One 32-byte share per dealer held, ascending: of b_u for those alive, of rho_u for the rest."""
+    """One 32-byte share per dealer held, ascending: of b_u for those alive, of rho_u for the rest.
+
+    And 32 bytes for each part of the sender's noise that is surplus (SPEC 6.6); none where none is removed.
+    """
 
     shares: Digests
+    surplus: SurplusSeeds
 
 
 class ClientAbort(Body, frozen=True):

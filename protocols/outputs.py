@@ -1,5 +1,6 @@
 """What a session asks its shell to do. Values only; the shell acts on them in order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,12 +104,14 @@ class Finished:
         total: int64 (config.words,), grid units, noise included.
         survivors: Clients whose masked input was accepted, ascending.
         answered: Clients that answered the unmasking, ascending.
+        surplus: Of those, where the config removes surplus noise, the seeds of its parts (`protocols.noise`).
     """
 
     round: int
     total: NDArray[np.int64]
     survivors: tuple[ClientId, ...]
     answered: tuple[ClientId, ...]
+    surplus: Mapping[ClientId, bytes] = field(default_factory=dict)
 
 
 Output = Send | Persist | NeedInput | Excluded | Refused | Aborted | Finished

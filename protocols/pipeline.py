@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from dp.checks import is_plain_array
 from dp.clipping import dequantize, quantize
 from dp.errors import DPInputError
-from dp.samplers import skellam
-from secagg.kdf import KEY_BYTES, Label, derive, encode, extract
-from secagg.prg import uniform_words
 from secagg.ring import Words
-from secagg.secret import SecretBytes
 
 from .config import RoundConfig
 from .errors import InputError
 from .layout import UPDATE, Part
+from .noise import Seed, draw_noise
 
 Update = NDArray[np.float64] | NDArray[np.float32]
 Segments = Mapping[str, Update]
@@ -48,7 +45,7 @@ def prepare(
     update: Update,
     *,
     config: RoundConfig,
-    seed: SecretBytes | bytes | int,
+    seed: Seed,
     weight: int = 1,
     segments: Segments | None = None,
 ) -> Words:
@@ -58,7 +55,8 @@ def prepare(
         update: Shape (config.length,), float32 or float64, finite.
         config: The round's config, which fixes clip, grid, noise and ring.
         seed: For the noise: 32 secret bytes used for this vector alone (`secrets.token_bytes(32)`).
-            An integer is for simulations: whoever guesses it subtracts the noise.
+            An integer is for simulations: whoever guesses it subtracts the noise. Where the config removes
+            surplus noise, `ClientSession.submit` takes the same seed.
         weight: 0 to config.weight_bound; it leaves this function only inside the vector.
         segments: One array per further segment of the config, by name, like the update.
 
@@ -74,10 +72,7 @@ def prepare(
     words = config.encoding.encode(quantized(update, config=config, weight=weight, segments=segments))
     ring = config.ring
     if config.noise is not None:
-        key = derive(as_seed(seed), Label.NOISE, config.hash)
-        uniform = uniform_words(key, 2 * config.words).reshape(2, config.words)
-        noise = ring.words(skellam(uniform, variance=config.local_variance))
-        np.add(words, noise, out=words)
+        np.add(words, ring.words(draw_noise(seed, config=config)), out=words)
     return ring.reduce(words)
 
 
@@ -126,20 +121,6 @@ def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> Revealed:
         slot = int(total[-1])
         weight = slot if config.noise is None else slot / layout.weight_unit
     return Revealed(sums.pop(UPDATE), sums, weight)
-
-
-def as_seed(seed: SecretBytes | bytes | int) -> SecretBytes:
-    """A uniform key from a seed in any of its forms.
-
-    Raises:
-        InputError: If bytes are fewer than 32, or an integer is not in [0, 2**64).
-    """
-    raw = seed.reveal() if isinstance(seed, SecretBytes) else seed
-    if isinstance(raw, bool) or not isinstance(raw, bytes | int):
-        raise InputError(f"a seed is bytes or an integer, not {type(raw).__name__}")
-    if len(raw) < KEY_BYTES if isinstance(raw, bytes) else not 0 <= raw < 1 << 64:
-        raise InputError(f"a seed is {KEY_BYTES} secret bytes, or for simulations an integer below 2**64")
-    return extract(SecretBytes(encode(raw)), salt=b"")
 
 
 def _check_names(given: Segments, *, expected: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ class Wish:
             for no noise.
         delta: In (0, 1).
         metrics: What the evaluation round releases.
+        remove_surplus: Whether noise beyond the guarantee is taken out of opened sums.
     """
 
     clients: int
@@ -54,6 +55,7 @@ class Wish:
     epsilon: float | None
     delta: float
     metrics: Sequence[MeanMetric]
+    remove_surplus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def release_of(config: RoundConfig, purpose: Purpose) -> SkellamRelease:
         colluders=config.corrupt,
         length=config.words,
         sampling=FixedCohort(),
+        surplus=config.surplus,
     )
 
 
@@ -199,8 +202,9 @@ def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> 
         releases=(training, evaluation),
         minimum_survivors=minimum_survivors,
         colluders=colluders,
+        clients=wish.clients if wish.remove_surplus else None,
     )
-    return SkellamNoise(multiplier=multiplier)
+    return SkellamNoise(multiplier=multiplier, remove_surplus=wish.remove_surplus)
 
 
 def _norm(bits: int) -> int:

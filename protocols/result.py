@@ -18,8 +18,9 @@ class RoundResult:
         sum: float64 (length,), the survivors' clipped and weighted updates, plus noise if there is any.
         mean: sum / weight, or without weights sum / len(survivors).
         survivors: Clients whose masked input was accepted, even if they fell silent later.
-        total: int64 (config.words,), the opened sum in grid units.
-        exact: Whether `total` equals the integer sum of the survivors' vectors, which only a
+        total: int64 (config.words,), the opened sum in grid units, surplus noise removed where the config
+            says so.
+        exact: Whether the opened sum equals the integer sum of the survivors' vectors, which only a
             simulation can know.
         round: From 1.
         transcript: The session's.
@@ -28,6 +29,7 @@ class RoundResult:
         segments: Sums of the further segments by name, float64.
         weight: The survivors' weights, summed: an int, with noise a float; None without weights.
         seconds: What the round took, by the meter's clock.
+        noise_variance: Of each coordinate of `total`, grid units squared; 0 without noise.
     """
 
     sum: NDArray[np.float64]
@@ -41,6 +43,7 @@ class RoundResult:
     segments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weight: int | float | None = None
     seconds: float = 0.0
+    noise_variance: float = 0.0
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -26,6 +26,11 @@ def secret(root: SecretBytes, *purpose: str | int) -> SecretBytes:
     return derive(root, Label.SIMULATION, *purpose)
 
 
+def noise_seed(root: SecretBytes, client: int, round_number: int) -> SecretBytes:
+    """A client's seed for the noise of one round."""
+    return secret(root, "noise", client, round_number)
+
+
 def signing_key(root: SecretBytes, *purpose: str | int) -> SigningKey:
     """A signing key for one purpose."""
     return SigningKey.from_seed(secret(root, *purpose))
@@ -50,12 +55,13 @@ class LocalClients:
     """Clients in this process.
 
     Args:
+        root: The simulation's seed.
         sessions: Theirs.
         meter: Where their seconds are counted.
     """
 
-    def __init__(self, sessions: dict[ClientId, ClientSession], meter: Meter) -> None:
-        self.sessions, self._meter = sessions, meter
+    def __init__(self, root: SecretBytes, sessions: dict[ClientId, ClientSession], meter: Meter) -> None:
+        self._root, self.sessions, self._meter = root, sessions, meter
 
     def deliver(
         self, letters: Sequence[Letter], *, phase: str, now: float, contribute: MakeInput
@@ -77,9 +83,9 @@ class LocalClients:
                 outputs = session.receive(data, now)
             asked = next((output for output in outputs if isinstance(output, NeedInput)), None)
             if asked is not None:
-                vector = contribute(client, asked.round)
+                vector, seed = contribute(client, asked.round), noise_seed(self._root, client, asked.round)
                 with self._meter.client(client, phase):
-                    outputs = session.submit(vector, now, round=asked.round)
+                    outputs = session.submit(vector, now, round=asked.round, noise_seed=seed)
             yield client, outputs
 
     def close(self) -> None:

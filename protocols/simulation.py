@@ -22,12 +22,13 @@ from .context import MAX_CLIENT_ID, ClientId
 from .enrolment import enrol
 from .errors import ConfigError, InputError, SessionOverError
 from .meter import Meter
+from .noise import as_seed, noise_variance, without_surplus
 from .outputs import Aborted, Excluded, Finished, NeedInput, Opening, Output, Persist, Refused, Send
-from .pipeline import Segments, Update, as_seed, prepare, quantized, reveal
+from .pipeline import Segments, Update, prepare, quantized, reveal
 from .policy import ClientPolicy
 from .result import RoundResult
 from .server_session import ServerSession
-from .simulated import LocalClients, client_sessions, secret, signing_key
+from .simulated import LocalClients, client_sessions, noise_seed, secret, signing_key
 from .task import sign_task
 from .transcript import Transcript
 from .workers import Workers
@@ -101,7 +102,7 @@ class Federation:
         )
         self.clients = client_sessions(root, self._members if processes == 1 else (), policy)
         self._crowd = (
-            LocalClients(self.clients, self._meter)
+            LocalClients(root, self.clients, self._meter)
             if processes == 1
             else Workers(processes, seed=self.seed, ids=self._members, policy=policy, meter=self._meter)
         )
@@ -155,8 +156,8 @@ class Federation:
         return self._result(finished, submitted, config, seconds)
 
     def noise_seed(self, client: int, round_number: int) -> SecretBytes:
-        """A simulated client's seed for the noise of one round."""
-        return secret(self._root, "noise", client, round_number)
+        """A simulated client's seed for the noise of one round; its session takes the same."""
+        return noise_seed(self._root, client, round_number)
 
     def close(self) -> None:
         """End the worker processes, if there are any; the federation is of no use afterwards."""
@@ -171,17 +172,19 @@ class Federation:
     def _result(
         self, finished: Finished, submitted: Mapping[ClientId, Words], config: RoundConfig, seconds: float
     ) -> RoundResult:
-        """The opened sum, and whether it is the sum of what the survivors submitted."""
+        """The opened sum without surplus noise, and whether it was the sum of what survivors submitted."""
         expected = config.ring.zeros(config.words)
         for client in finished.survivors:
             np.add(expected, submitted[client], out=expected)
-        revealed = reveal(finished.total, config=config)
+        total = without_surplus(finished, config=config)
+        revealed = reveal(total, config=config)
         return RoundResult(
             sum=revealed.sum,
             segments=revealed.segments,
             weight=revealed.weight,
             survivors=tuple(finished.survivors),
-            total=finished.total,
+            total=total,
+            noise_variance=noise_variance(finished, config=config),
             exact=bool(np.array_equal(config.ring.centre(expected), finished.total)),
             round=finished.round,
             transcript=self.transcript,

@@ -7,6 +7,7 @@ from . import wire
 from .config import RoundConfig
 from .context import ClientId, RoundContext
 from .messages import Answer, Body, Certificates, Consistency, Masked, Shares
+from .noise import seeds_bytes
 
 
 def upload(config: RoundConfig) -> dict[str, int]:
@@ -31,7 +32,7 @@ def upload(config: RoundConfig) -> dict[str, int]:
         ),
         Masked(bytes(config.ring.packed_bytes(config.words))),
         Consistency(digest, bytes(16 * told)),
-        Answer((digest,) * holders),
+        Answer((digest,) * holders, bytes(seeds_bytes(config, survivors=config.clients))),
     )
     sizes = {wire.kind_of(body): _size(config, body) for body in bodies}
     extra = {"certificates": _size(config, Certificates(bytes(16 * (config.clients - 1))))} if sparse else {}

@@ -17,14 +17,16 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from secagg.secret import SecretBytes
+
 from .client_session import ClientSession
 from .context import ClientId
 from .errors import LOCAL_ERRORS, PROTOCOL_ERRORS, Code, LocalError, ProtocolError
 from .meter import stopped
+from .noise import as_seed
 from .outputs import Aborted, NeedInput, Output, Send
-from .pipeline import as_seed
 from .policy import ClientPolicy
-from .simulated import client_sessions
+from .simulated import client_sessions, noise_seed
 
 LENGTH_BYTES: Final = 8
 
@@ -125,10 +127,11 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     gc.set_threshold(1_000_000)
     start = _START.decode(first)
     clock: Callable[[], float] = getattr(time, start.clock) if start.clock else stopped
-    sessions = client_sessions(as_seed(start.seed), start.ids, start.policy)
+    root = as_seed(start.seed)
+    sessions = client_sessions(root, start.ids, start.policy)
     for data in frames:
         order = _ORDER.decode(data)
-        replies = [_timed(clock, action) for action in _actions(order, sessions)]
+        replies = [_timed(clock, action) for action in _actions(order, sessions, root)]
         sink.write(frame(replies))
         sink.flush()
 
@@ -141,14 +144,17 @@ def _frames(source: BinaryIO) -> Iterator[bytes]:
 _Action = Callable[[], list[Output]]
 
 
-def _actions(order: Letters | Vectors, sessions: Mapping[ClientId, ClientSession]) -> Iterator[_Action]:
+def _actions(
+    order: Letters | Vectors, sessions: Mapping[ClientId, ClientSession], root: SecretBytes
+) -> Iterator[_Action]:
     if isinstance(order, Letters):
         for client, payload in order.letters:
             yield partial(sessions[client].receive, order.payloads[payload], order.now)
         return
     for vector in order.vectors:
         words = np.frombuffer(vector.words, np.dtype(vector.dtype)).reshape(vector.shape)
-        yield partial(sessions[vector.client].submit, words, order.now, round=vector.round)
+        client, seed = vector.client, noise_seed(root, vector.client, vector.round)
+        yield partial(sessions[client].submit, words, order.now, round=vector.round, noise_seed=seed)
 
 
 def _timed(clock: Callable[[], float], action: _Action) -> Reply:

@@ -69,6 +69,8 @@ class Label(StrEnum):
     PAIR_MASK = "pair mask"
     # Noise and simulation
     NOISE = "noise"
+    SURPLUS = "surplus of the noise"
+    SURPLUS_PART = "part of the surplus"
     SIMULATION = "simulation"
     VAULT = "vault"
     # Saved states

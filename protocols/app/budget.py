@@ -13,10 +13,10 @@ from typing import Any, Final, get_args
 
 from rich.table import Column, Table
 
-from dp.accounting import MAX_EPSILON, NamedEpsilons, named_epsilons, shown
+from dp.accounting import MAX_EPSILON, NamedEpsilons, colluding_epsilon, named_epsilons, shown
 from dp.ledger import Ledger, LedgerEntry
 from dp.mechanisms import Purpose, SkellamRelease
-from dp.planning import MOST_ROUNDS, colluding_epsilon, rounds_left
+from dp.planning import MOST_ROUNDS, rounds_left
 from protocols.errors import ConfigError
 
 HELP = """Print what the releases in a ledger tell about a client, by adversary.

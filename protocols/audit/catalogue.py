@@ -42,6 +42,7 @@ from .attacks import (
     a35_time,
     a38_tag_reflection,
     a39_old_secrets,
+    a42_stripped_noise,
 )
 from .leak import leaks
 from .watch import Watch, watching
@@ -76,6 +77,7 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a35_time.ATTACK,
     a38_tag_reflection.ATTACK,
     a39_old_secrets.ATTACK,
+    a42_stripped_noise.ATTACK,
 )
 
 Build = Literal["product", "mutant"]

@@ -8,6 +8,7 @@ from protocols.client_session import ClientSession
 from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.durable import DurableClient
+from protocols.noise import Seed
 from protocols.outputs import Output, Persist, SavedState
 from protocols.policy import ClientPolicy
 from protocols.store import StateStore
@@ -48,14 +49,16 @@ class Machine:
         """
         return self._act(self._process.receive(data, now))
 
-    def submit(self, vector: Words, now: float, *, round: int | None = None) -> list[Output]:
+    def submit(
+        self, vector: Words, now: float, *, round: int | None = None, noise_seed: Seed | None = None
+    ) -> list[Output]:
         """What leaves the machine for an input.
 
         Raises:
             SessionOverError: If none is awaited.
             StateConflictError: If another process went on from the same state.
         """
-        return self._act(self._process.submit(vector, now, round=round))
+        return self._act(self._process.submit(vector, now, round=round, noise_seed=noise_seed))
 
     def kill(self) -> None:
         """The process ends where it is. Another one goes on from what the store has."""

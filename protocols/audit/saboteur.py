@@ -12,6 +12,7 @@ from protocols.client_session import ClientSession
 from protocols.context import ClientId, RoundContext
 from protocols.membership import AwaitCohort, Seated
 from protocols.messages import Body, Shares
+from protocols.noise import Seed
 from protocols.outputs import Output, Send
 from protocols.pairwise import client as machine
 from protocols.pairwise.place import Place
@@ -44,9 +45,11 @@ class Saboteur:
         """What the session answers, rewritten."""
         return self._rewritten(self.session.receive(data, now))
 
-    def submit(self, vector: Words, now: float, *, round: int | None = None) -> list[Output]:
+    def submit(
+        self, vector: Words, now: float, *, round: int | None = None, noise_seed: Seed | None = None
+    ) -> list[Output]:
         """The masked vector, rewritten."""
-        return self._rewritten(self.session.submit(vector, now, round=round))
+        return self._rewritten(self.session.submit(vector, now, round=round, noise_seed=noise_seed))
 
     def _rewritten(self, outputs: list[Output]) -> list[Output]:
         return [self._sign(o) if isinstance(o, Send) else o for o in outputs]

@@ -26,6 +26,7 @@ from secagg.prg import uniform_words
 from secagg.ring import Words
 from secagg.secret import SecretBytes
 
+Seeds = Mapping[ClientId, SecretBytes]
 Body = TypeVar("Body", bound=m.Body)
 State = TypeVar("State")
 
@@ -229,11 +230,13 @@ class Table:
         self.rounds += 1
         return RoundContext(self.base.session, self.rounds, self.config.hash)
 
-    def round(self, vectors: Mapping[ClientId, Words], lies: Lies | None = None) -> View:
+    def round(
+        self, vectors: Mapping[ClientId, Words], lies: Lies | None = None, *, noise_seeds: Seeds | None = None
+    ) -> View:
         """One whole round under a server that tells these lies and forwards the rest honestly."""
         lies = Lies() if lies is None else lies
         view = self.open(lies)
-        self.collect(view, vectors, lies)
+        self.collect(view, vectors, lies, noise_seeds)
         self.finish(view, lies)
         return view
 
@@ -243,13 +246,16 @@ class Table:
         self.ask(view, view.shares, {v: m.RoundOpen(lies.model(v)) for v in self.ids}, m.Shares)
         return view
 
-    def collect(self, view: View, vectors: Mapping[ClientId, Words], lies: Lies) -> None:
+    def collect(
+        self, view: View, vectors: Mapping[ClientId, Words], lies: Lies, noise_seeds: Seeds | None = None
+    ) -> None:
         """What was dealt is handed on, and masked vectors come back."""
         for v in list(view.shares):
             outputs = self.say(v, view.context, lies.deal(v, self.deal(view, v)))
             self.note(view, v, outputs)
             if any(isinstance(output, NeedInput) for output in outputs):
-                data = self.data(self.keep(self.clients[v].submit(vectors[v], self.now)))
+                seed = noise_seeds[v] if noise_seeds else None
+                data = self.data(self.keep(self.clients[v].submit(vectors[v], self.now, noise_seed=seed)))
                 if data is not None:
                     packed = body_of(data, m.Masked).vector
                     view.masked[v] = self.config.ring.unpack(packed, self.config.words)

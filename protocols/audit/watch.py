@@ -8,6 +8,7 @@ from protocols import wire
 from protocols.client_session import ClientSession
 from protocols.context import ClientId
 from protocols.errors import ProtocolError
+from protocols.noise import Seed
 from protocols.outputs import Aborted, Excluded, Output, Refused, Send
 from protocols.server_session import ServerSession
 from secagg.ring import Words
@@ -110,9 +111,14 @@ def watching(*, aside: bool = False) -> Iterator[Watch]:
         return outputs
 
     def on_submit(
-        self: ClientSession, vector: Words, now: float, *, round: int | None = None
+        self: ClientSession,
+        vector: Words,
+        now: float,
+        *,
+        round: int | None = None,
+        noise_seed: Seed | None = None,
     ) -> list[Output]:
-        outputs = submit(self, vector, now, round=round)
+        outputs = submit(self, vector, now, round=round, noise_seed=noise_seed)
         watch.on_client(self, outputs)
         return outputs
 

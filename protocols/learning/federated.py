@@ -30,8 +30,9 @@ from protocols.context import ClientId
 from protocols.errors import ConfigError, InputError
 from protocols.evaluation import prepare_metrics, release_metrics
 from protocols.meter import Meter
+from protocols.noise import as_seed
 from protocols.outputs import NeedInput, Opening
-from protocols.pipeline import as_seed, plain_sum, prepare
+from protocols.pipeline import plain_sum, prepare
 from protocols.plan import SessionPlan, Wish, plan_session, release_of
 from protocols.result import RoundResult
 from protocols.simulation import PHASES, Drop, Federation, Phase

@@ -30,6 +30,7 @@ from protocols.messages import (
     Survivors,
     Tags,
 )
+from protocols.noise import surplus_seeds
 from protocols.parallel import apply_masks_threaded
 from secagg.errors import SealError
 from secagg.kdf import Label, derive
@@ -177,11 +178,19 @@ class AwaitInput:
     seeds: Mapping[ClientId, SecretBytes] = field(repr=False)
     held: Mapping[ClientId, HeldShares]
 
-    def submit(self, vector: Words, *, threads: int = 1) -> tuple["AwaitSurvivors", Masked]:
+    def submit(
+        self, vector: Words, *, surplus: SecretBytes | None = None, threads: int = 1
+    ) -> tuple["AwaitSurvivors", Masked]:
         """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
 
+        Args:
+            vector: Words of the ring.
+            surplus: What the seeds of removable noise come from, where the config removes surplus.
+            threads: How many cores may add masks.
+
         Raises:
-            InputError: If the vector is no array of the ring's dtype and the config's length.
+            InputError: If the vector is no array of the ring's dtype and the config's length, or the key of
+                the surplus is missing.
         """
         place, ring = self.place, self.place.config.ring
         # A masked array would be sent with what it hides.
@@ -190,9 +199,11 @@ class AwaitInput:
         wanted = f"shape ({place.config.words},) and dtype {ring.dtype}"
         if found != wanted:
             raise InputError(f"the round takes a vector of {wanted}, not {found}: make it with prepare")
+        if surplus is None and place.config.surplus is not None:
+            raise InputError("the round removes surplus noise: submit with the noise_seed that prepare took")
         masked = vector.copy()
         apply_masks_threaded(masked, self._masks(), ring=ring, threads=threads)
-        state = AwaitSurvivors(place, self.context, self.sharing, self.held)
+        state = AwaitSurvivors(place, self.context, self.sharing, self.held, surplus)
         return state, Masked(ring.pack(masked))
 
     def _masks(self) -> list[Mask]:
@@ -211,6 +222,7 @@ class AwaitSurvivors:
     context: RoundContext
     sharing: Ids
     held: Mapping[ClientId, HeldShares]
+    surplus: SecretBytes | None = None
 
     def accept(
         self, message: Survivors
@@ -244,7 +256,8 @@ class AwaitSurvivors:
             following = AwaitConsistency
         else:
             following = AwaitTally if place.me in witnesses else AwaitCertificates
-        return following(place, self.context, survivors, self.held, view), Consistency(view, tags)
+        state = following(place, self.context, survivors, self.held, view, self.surplus)
+        return state, Consistency(view, tags)
 
 
 def _missing(place: Place, sharing: Ids) -> Ids:
@@ -262,6 +275,7 @@ class Bound:
     survivors: Ids
     held: Mapping[ClientId, HeldShares]
     view: bytes
+    surplus: SecretBytes | None = None
 
     def _require(
         self, tags: bytes, absent: tuple[int, ...], among: Ids, *, needed: int, label: Label
@@ -280,16 +294,20 @@ class Bound:
         )
 
     def _answer(self) -> tuple["Done", Answer]:
-        """Phase unmask: one share per dealer in U2, once.
+        """Phase unmask: one share per dealer in U2, and the seeds of this client's surplus, once.
 
-        T01: one list decides which of the two shares leaves, and the state that holds both ends here.
+        T01: one list decides which of the two shares leaves, and how much noise is surplus; the state that
+        holds both shares and all seeds ends here.
         """
         alive = set(self.survivors)
         shares = tuple(
             (held.of_self_mask if dealer in alive else held.of_list_key).reveal()
             for dealer, held in sorted(self.held.items())
         )
-        return Done(self.context), Answer(shares)
+        surplus, seeds = self.place.config.surplus, b""
+        if surplus is not None and self.surplus is not None:
+            seeds = surplus_seeds(self.surplus, surplus=surplus, survivors=len(self.survivors))
+        return Done(self.context), Answer(shares, seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +347,7 @@ class AwaitTally(Bound):
             context=self.context,
             view=self.view,
         )
-        state = AwaitCertificates(place, self.context, survivors, self.held, self.view)
+        state = AwaitCertificates(place, self.context, survivors, self.held, self.view, self.surplus)
         return state, Certificates(tags)
 
 

@@ -295,7 +295,9 @@ class AwaitUnmask:
             raise FaultyPeerError(
                 Code.AGGREGATE_RANGE, f"the sum is garbage: {error}", phase=self.phase
             ) from error
-        finished = Finished(self.context.round, total, unmasking.survivors, answered)
+        removes = config.surplus is not None
+        surplus = {v: self.inbox[v].surplus for v in answered if removes}
+        finished = Finished(self.context.round, total, unmasking.survivors, answered, surplus)
         return Done(self.context), [finished]
 
 

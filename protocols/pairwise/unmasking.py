@@ -13,6 +13,7 @@ from protocols.config import RoundConfig
 from protocols.context import ClientId, RoundContext
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import Answer, Shares
+from protocols.noise import seeds_bytes
 from protocols.parallel import apply_masks_threaded
 from secagg.errors import SealError
 from secagg.kdf import KEY_BYTES
@@ -95,6 +96,8 @@ class Unmasking:
         dealers = self.held_by(holder)
         if len(message.shares) != len(dealers):
             raise faulty(Code.SHAPE_MISMATCH, holder, "unmask", "answered for another set")
+        if len(message.surplus) != seeds_bytes(self.round.config, survivors=len(self.survivors)):
+            raise faulty(Code.SHAPE_MISMATCH, holder, "unmask", "revealed other parts of its noise")
         commit_self, commit_list = share_commitments(self.context)
         for dealer, share in zip(dealers, message.shares, strict=True):
             dealt, slot = self.dealings[dealer], self.round.slots[dealer][holder]

@@ -81,10 +81,10 @@ CASES = {
         lambda b, _: messages.Consistency(b.view, b.tags[16:]),
         "shape-mismatch",
     ),
-    "a share too few": ("unmask", lambda b, _: messages.Answer(less(b.shares)), "shape-mismatch"),
+    "a share too few": ("unmask", lambda b, _: messages.Answer(less(b.shares), b""), "shape-mismatch"),
     "a wrong share": (
         "unmask",
-        lambda b, _: messages.Answer((bytes(32), *b.shares[1:])),
+        lambda b, _: messages.Answer((bytes(32), *b.shares[1:]), b""),
         "share-commitment-mismatch",
     ),
 }

@@ -248,7 +248,7 @@ def test_the_tail_refuses_what_makes_no_sense(variance: float, log2_probability:
         skellam_tail(variance, log2_probability=log2_probability)
 
 
-@pytest.mark.parametrize("deviation", [0.1, 0.5, 1.0, 30.0, 900.0, 32_768.0])
+@pytest.mark.parametrize("deviation", [0.1, 0.5, 1.0, 30.0, 900.0])
 def test_the_head_start_finds_what_a_plain_search_finds(deviation: float) -> None:
     """On, just below and just above every high word, at both ends of the range, and at random."""
     table = skellam_table(deviation**2)
@@ -261,7 +261,7 @@ def test_the_head_start_finds_what_a_plain_search_finds(deviation: float) -> Non
     # A tie is decided by the low words; elsewhere the count alone decides.
     tied = table.high[plain - 1] == words
     assert np.array_equal(sample(table, pairs)[~tied], plain[~tied] + table.first)
-    for position in np.flatnonzero(tied)[:1000]:
+    for position in np.flatnonzero(tied)[:100]:
         word = (int(words[position]) << 64) | int(low[position])
         begin = int(np.searchsorted(table.high, words[position], side="left"))
         count = begin + sum(

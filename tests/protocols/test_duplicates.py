@@ -235,7 +235,7 @@ def test_a_wrong_share_is_its_holder_s_and_the_sum_is_still_exact(monkeypatch: p
         if envelope.kind == "unmask" and sender == 3:
             body = wire.decode_body(envelope, messages.Answer)
             context = federation.clients[sender]._round.context
-            wrong = messages.Answer((*body.shares[:2], bytes(32), *body.shares[3:]))
+            wrong = messages.Answer((*body.shares[:2], bytes(32), *body.shares[3:]), b"")
             data = wire.encode_message(context, sender, wrong, federation.clients[sender]._identity)
         return genuine(sender, data, 0.0)
 

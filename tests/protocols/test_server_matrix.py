@@ -109,7 +109,7 @@ OTHER_BODIES = {
     "masked": m.Masked(b""),
     "consistency": m.Consistency(bytes(32), b""),
     "certificates": m.Certificates(b""),
-    "unmask": m.Answer(()),
+    "unmask": m.Answer((), b""),
     "client-abort": m.ClientAbort("too-many-rounds", ()),
     "invitation": m.Invitation((b"",), bytes(64), b""),
     "cohort": m.Cohort(()),

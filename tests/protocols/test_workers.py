@@ -31,8 +31,8 @@ from protocols import (
 from protocols.audit.table import vectors_for
 from protocols.errors import Code, WorkerError
 from protocols.meter import Meter
+from protocols.noise import as_seed
 from protocols.outputs import NeedInput, Send
-from protocols.pipeline import as_seed
 from protocols.simulated import LocalClients, client_sessions
 from protocols.simulation import Federation
 from protocols.worker import Failure, Letters, Reply, Start, Vector, Vectors, frame, restored, serve, told

@@ -5,9 +5,13 @@ Keys that a session would derive are published seeds here; what is derived from 
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from protocols.cohort import Seat, make_cohort
 from protocols.config import RoundConfig, SkellamNoise
 from protocols.context import SERVER, ClientId, RoundContext, model_digest
+from protocols.noise import surplus_key, surplus_seeds, without_surplus
+from protocols.outputs import Finished
 from protocols.pairwise import schedule
 from secagg.kdf import Label, derive, digest, encode, extract
 from secagg.keys import AgreementKey
@@ -18,7 +22,7 @@ from secagg.sealing import seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 from tests.vectors.play import FORMAT, MODEL, identity, make_input, number, seed, show_config
-from tests.vectors.sessions import SEGMENTS, small
+from tests.vectors.sessions import SEGMENTS, small, surplus
 
 Field = bytes | int | str
 
@@ -327,6 +331,32 @@ def seed_list(
     )
 
 
+# SPEC 6.6
+
+
+def surplus_noise(name: str) -> dict:
+    config, noise_seed = surplus(clients=9, length=6, minimum_survivors=5, value_bits=4), seed(name)
+    split, key = config.surplus, surplus_key(noise_seed, config=config)
+    assert split is not None
+    cases = []
+    for survivors in range(config.minimum_survivors, config.clients + 1):
+        seeds = surplus_seeds(key, surplus=split, survivors=survivors)
+        one = Finished(
+            1, np.zeros(config.words, np.int64), tuple(range(survivors)), (0,), {ClientId(0): seeds}
+        )
+        drawn = -without_surplus(one, config=config)
+        cases.append({"survivors": survivors, "seeds": seeds.hex(), "surplus": drawn.tolist()})
+    return component(
+        "surplus",
+        "A share of the noise in parts; those that are surplus by the number of survivors, their seeds, and "
+        "the sum of what they draw (SPEC 6.6).",
+        config=show_config(config),
+        noise_seed=noise_seed.reveal().hex(),
+        variances=[variance.hex() for variance in split.variances],
+        cases=cases,
+    )
+
+
 COMPONENTS: Mapping[str, Callable[[str], dict]] = {
     "part-encoding": encoding,
     "part-hashing": hashing,
@@ -352,6 +382,7 @@ COMPONENTS: Mapping[str, Callable[[str], dict]] = {
     "part-sharing-three-of-five": lambda name: sharing(name, 3, 5),
     "part-sharing-eleven-of-seventeen": lambda name: sharing(name, 11, 17),
     "part-sharing-one-of-three": lambda name: sharing(name, 1, 3),
+    "part-surplus": surplus_noise,
     "part-seed-list-words-of-64": lambda name: seed_list(name, 5, (2, 3, 5, 8, 13, 21), (13,), value_bits=16),
     "part-seed-list-words-of-16": lambda name: seed_list(name, 0, (0, 1, 2, 3), (), value_bits=2, length=11),
     "part-seed-list-high-ids": lambda name: seed_list(

@@ -292,11 +292,16 @@ class Play:
             outputs = self.do(client, "receive", message=name)
             for asked in [o for o in outputs if isinstance(o, NeedInput)]:
                 values = make_input(asked.config, self.setup.name, client, asked.round)
-                outputs = self.do(client, "submit", round=asked.round, input=values)
+                told = {} if asked.config.surplus is None else {"noise_seed": self._noise_seed(client, asked)}
+                outputs = self.do(client, "submit", round=asked.round, input=values, **told)
             answers += [(client, o) for o in outputs if isinstance(o, Send)]
             if self.twice:
                 self.do(client, "receive", message=name)
         return answers
+
+    def _noise_seed(self, client: int, asked: NeedInput) -> str:
+        """Of a vector's noise; what it draws is not in the vectors, which are small instead."""
+        return seed(self.setup.name, "noise", client, asked.round).reveal().hex()
 
     def file(self, about: str) -> dict:
         """The session as a file, without the events of corrupt clients."""

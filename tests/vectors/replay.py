@@ -131,7 +131,8 @@ class Party:
                 return session.receive(ClientId(event["from"]), messages[event["message"]], now)
             case "submit" if isinstance(session, ClientSession) and self.asked is not None:
                 words = self.asked.config.ring.words(np.array(event["input"], np.int64))
-                return session.submit(words, now, round=event["round"])
+                noise_seed = bytes.fromhex(event["noise_seed"]) if "noise_seed" in event else None
+                return session.submit(words, now, round=event["round"], noise_seed=noise_seed)
             case "invite" if isinstance(session, ServerSession):
                 return session.invite()
             case "open" if isinstance(session, ServerSession):
@@ -158,13 +159,12 @@ class Party:
                 return {"refused": sender, **_show_error(error)}
             case Aborted(error):
                 return {"ended": True, **_show_error(error)}
-            case Finished(number, total, survivors, answered):
-                return {
-                    "finished": number,
-                    "survivors": list(survivors),
-                    "answered": list(answered),
-                    "sum": total.tolist(),
-                }
+            case Finished(number, total, survivors, answered, surplus):
+                people = {"survivors": list(survivors), "answered": list(answered)}
+                removed = (
+                    {"surplus": {str(v): seeds.hex() for v, seeds in surplus.items()}} if surplus else {}
+                )
+                return {"finished": number, **people, "sum": total.tolist(), **removed}
         raise ValueError(f"an output that no vector has: {output}")
 
     def _place(self, config: RoundConfig) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.reference.pairwise import cohort, graph, keys, sharing
+from tests.reference.pairwise import cohort, graph, keys, sharing, surplus
 from tests.reference.pairwise.config import Config, read_config
 from tests.reference.pairwise.primitives import (
     Field,
@@ -170,6 +170,23 @@ def of_sharing(vector: dict) -> None:
         assert sharing.combine({i + 1: shares[i] for i in range(t - 1)}) != secret
 
 
+def of_surplus(vector: dict) -> None:
+    config, noise_seed = config_of(vector["config"]), unhex(vector["noise_seed"])
+    honest = config.m - config.c
+    v = (config.fields["noise"]["multiplier"] * config.ring.sensitivity) ** 2 / honest
+    variances = surplus.parts(config.fields, v)
+    assert [variance.hex() for variance in variances] == vector["variances"]
+    for case in vector["cases"]:
+        removed = config.surplus(case["survivors"])
+        seeds = surplus.part_seeds(noise_seed, config.hash, removed)
+        assert seeds.hex() == case["seeds"]
+        drawn = [
+            surplus.draw(seeds[32 * place :][:32], variances[1 + i], config.d)
+            for place, i in enumerate(removed)
+        ]
+        assert [sum(column) for column in zip([0] * config.d, *drawn, strict=True)] == case["surplus"]
+
+
 def of_seed_list(vector: dict) -> None:
     context, config, me = context_of(vector["context"]), config_of(vector["config"]), vector["dealer"]
     channels = {entry["id"]: unhex(entry["channel"]) for entry in vector["channels"]}
@@ -200,5 +217,6 @@ CHECKS: dict[str, Callable[[dict], None]] = {
     "view": of_view,
     "masking": of_masking,
     "sharing": of_sharing,
+    "surplus": of_surplus,
     "seed-list": of_seed_list,
 }

@@ -26,7 +26,7 @@ from tests.vectors.faults import (
     signed,
 )
 from tests.vectors.play import Play, seed
-from tests.vectors.sessions import FOUR, THREE, begin, graph
+from tests.vectors.sessions import FOUR, THREE, begin, graph, surplus
 
 Faults = dict[str, dict]
 BAD = 1
@@ -239,6 +239,11 @@ def unmask_faults() -> Faults:
         "unmask-altered": resent(
             name, "unmask.shares", "A share is altered.", shares=(flip(shares[0]), *shares[1:])
         ),
+        "unmask-seeds-short": overseeded(32 * 5, "A seed too few of the noise that is surplus."),
+        "unmask-seeds-long": overseeded(32 * 8, "A seed too many: of noise that is not surplus."),
+        "unmask-seeds-unasked": resent(
+            name, "unmask.surplus", "A seed of noise where none is removed.", surplus=bytes(32)
+        ),
         "unmask-wrong-secret": fault(
             dropping(),
             SERVER,
@@ -255,6 +260,16 @@ def unmask_faults() -> Faults:
             play=begin("holders", graph(threshold=5)).round(),
         ),
     }
+
+
+def overseeded(size: int, about: str) -> dict:
+    """Client 1 answers with other parts of its noise than those that are surplus."""
+    play, name = begin("surplus", surplus(clients=5)).round(), "r1 unmask 1"
+    seeds = fields_of(play.table.messages[name])["surplus"]
+    assert size != len(seeds), len(seeds)
+    altered = resigned(play, name, surplus=(seeds + bytes(size))[:size])
+    field = f"unmask.surplus of {size} bytes"
+    return fault(play, SERVER, name, field=field, about=about, messages={name: altered})
 
 
 def other_secret() -> bytes:

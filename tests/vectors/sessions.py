@@ -23,6 +23,13 @@ def graph(*, threshold: int) -> RoundConfig:
     return small(clients=8, degree=4, minimum_survivors=6, threshold=threshold, server="semi-honest")
 
 
+def surplus(**more: object) -> RoundConfig:
+    """A config that removes surplus noise, against a semi-honest server: t = 2, m = 3."""
+    noise = SkellamNoise(multiplier=1.0, remove_surplus=True)
+    fields = {"length": 4, "value_bits": 10, "server": "semi-honest", "minimum_survivors": 3, "noise": noise}
+    return small(**{**fields, **more})  # type: ignore[arg-type]
+
+
 THREE = small(clients=3)  # t = m = 3
 FOUR = small()
 FIVE = small(clients=5, length=2, server="semi-honest", minimum_survivors=3)  # t = 2
@@ -284,6 +291,22 @@ SUMMED: dict[str, Scenario] = {
     "noise-and-weights": one_round(
         small(length=6, value_bits=12, segments=SEGMENTS, weight_bound=3, noise=SkellamNoise(multiplier=0.5)),
         "Noise, segments and weights: a unit of weight is several grid units.",
+    ),
+    "surplus": one_round(
+        surplus(clients=5),
+        "Surplus noise: five survive where three are enforced, and reveal what is too much.",
+    ),
+    "surplus-lost": one_round(
+        surplus(clients=5),
+        "One vector is lost, and one survivor falls silent: it keeps its surplus in the sum.",
+        "r1 masked 1",
+        "r1 unmask 2",
+    ),
+    "surplus-none": one_round(
+        surplus(clients=5),
+        "Only those that are enforced survive: no part is surplus.",
+        "r1 masked 1",
+        "r1 masked 4",
     ),
     "empty-model": of_model(b"", "A model of no bytes."),
     "model-of-300-bytes": of_model(bytes(range(150)) * 2, "A model that takes a longer header."),

@@ -37,7 +37,12 @@ LEAST = {"clients": 3, "threshold": 3, "corrupt": 1, "minimum_survivors": 3, "de
 SPARSE = {"clients": 10, "threshold": 6, "corrupt": 1, "minimum_survivors": 6, "degree": 6}
 PLAIN = {"length": 3, "clip": 1.0, "value_bits": 8, "server": "active", "noise": None, "protection": "masks"}
 COUNTS = {"name": "counts", "length": 2, "clip": 1.0, "value_bits": 4, "weighted": False}
-PARTS = {**PLAIN, "noise": {"multiplier": 1.0}, "segments": [COUNTS], "weight_bound": 3}
+PARTS = {
+    **PLAIN,
+    "noise": {"multiplier": 1.0, "remove_surplus": True},
+    "segments": [COUNTS],
+    "weight_bound": 3,
+}
 COHORTS = [COMPLETE, TWO_CORRUPT, LEAST, SPARSE]
 PHASE_SECONDS, PATIENCE, EXPIRES = 60, 600, 100_000
 NUMBERS = [0, 1, 2, 3, 7, 99, 2**32 - 2, 2**32 - 1, 2**63 - 1, 2**63]
@@ -85,9 +90,10 @@ def shown(output: Output, hashes: list[bytes]) -> dict[str, Any]:
             return {"refused": sender, "code": str(error.code), "suspects": list(error.suspects)}
         case Aborted(error):
             return {"ended": True, "code": str(error.code), "suspects": list(error.suspects)}
-        case Finished(number, total, survivors, answered):
+        case Finished(number, total, survivors, answered, surplus):
             people = {"survivors": list(survivors), "answered": list(answered)}
-            return {"finished": number, **people, "sum": total.tolist()}
+            removed = {"surplus": {str(v): seeds.hex() for v, seeds in surplus.items()}} if surplus else {}
+            return {"finished": number, **people, "sum": total.tolist(), **removed}
     raise AssertionError(output)
 
 
@@ -174,8 +180,11 @@ class Session:
         values = [self.rng.randrange(-5, 6) for _ in range(config.words)]
         words = np.array([v % (1 << config.ring.bits) for v in values], np.uint64).astype(config.ring.dtype)
         if written.round is not None and written.round.awaited == "input":
+            noise_seed = seed("noise", client, number)
             self.agree(
-                client, written.submit(values, self.now), product.submit(words, self.now, round=number)
+                client,
+                written.submit(values, self.now, noise_seed=noise_seed),
+                product.submit(words, self.now, round=number, noise_seed=noise_seed),
             )
 
     def tick(self, party: int | str) -> None:

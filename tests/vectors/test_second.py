@@ -63,7 +63,7 @@ def done(party: Client | Server, event: dict, messages: dict[str, bytes]) -> lis
         if does == "submit":
             assert party.round is not None
             assert party.round.number == event["round"]
-            return party.submit(event["input"], now)
+            return party.submit(event["input"], now, noise_seed=unhex(event.get("noise_seed", "")))
         return party.receive(data, now) if does == "receive" else party.tick(now) or []
     if does == "receive":
         return party.receive(data, event["from"], now)

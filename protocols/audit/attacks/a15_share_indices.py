@@ -153,7 +153,7 @@ _ANSWERS: tuple[Callable[[Shares], Shares], ...] = (
 
 def _is_excluded(change: Callable[[Shares], Shares]) -> bool:
     def unfit(message: Body) -> Body:
-        return Answer(change(message.shares)) if isinstance(message, Answer) else message
+        return Answer(change(message.shares), message.surplus) if isinstance(message, Answer) else message
 
     vectors = vectors_for(SMALL, range(5))
     with saboteurs({BAD: unfit}):

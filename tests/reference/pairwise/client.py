@@ -136,10 +136,10 @@ class Client:
         if self.round is not None and now - self.heard >= self.policy.patience_seconds:
             self._give_up()
 
-    def submit(self, values: Sequence[int], now: float) -> list[Output]:
+    def submit(self, values: Sequence[int], now: float, *, noise_seed: bytes = b"") -> list[Output]:
         """Give the input that is awaited."""
         assert self.round is not None
-        self.heard, self.last_answer = now, [self._said("masked", self.round.masked(values))]
+        self.heard, self.last_answer = now, [self._said("masked", self.round.masked(values, noise_seed))]
         return self.last_answer
 
     def _give_up(self) -> None:

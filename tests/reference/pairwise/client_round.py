@@ -6,7 +6,7 @@ Every rule takes the fields of a body and gives the fields of what the client se
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.reference.pairwise import keys, sharing, wire
+from tests.reference.pairwise import keys, sharing, surplus, wire
 from tests.reference.pairwise.cohort import Cohort
 from tests.reference.pairwise.config import Config
 from tests.reference.pairwise.primitives import Fault, open_sealed, pack_vector, require, seal
@@ -28,6 +28,7 @@ class Round:
         b: The seed of the self mask.
         awaited: The kind of message that is to come, "input", or "" once it has answered.
         held: b | rho shares, by dealer.
+        noise_seed: What the seeds of the noise's parts come from, where surplus is removed.
     """
 
     me: int
@@ -45,6 +46,7 @@ class Round:
     u2: list[int] = field(default_factory=list)
     u3: list[int] = field(default_factory=list)
     view: bytes = b""
+    noise_seed: bytes = b""
 
     def rule(self, kind: str) -> Callable[..., tuple[str, Fields] | None]:
         """The rule for a kind of message: it gives kind and fields of what is sent, or nothing."""
@@ -105,8 +107,9 @@ class Round:
             self.held[v] = row
         self.awaited = "input"
 
-    def masked(self, values: Sequence[int]) -> Fields:
+    def masked(self, values: Sequence[int], noise_seed: bytes) -> Fields:
         """The body of `masked`, from d integers that are taken into the ring."""
+        self.noise_seed = noise_seed
         bits, count = self.config.b, self.config.d
         assert self.awaited == "input"
         assert len(values) == count
@@ -178,7 +181,9 @@ class Round:
     def _answer(self) -> tuple[str, Fields]:
         self.awaited = ""
         dealers = [v for v in self.cohort.holders[self.me] if v in self.u2]
-        return "unmask", [[self.held[v][:32] if v in self.u3 else self.held[v][32:] for v in dealers]]
+        shares = [self.held[v][:32] if v in self.u3 else self.held[v][32:] for v in dealers]
+        of = self.config.surplus(len(self.u3))
+        return "unmask", [shares, surplus.part_seeds(self.noise_seed, self.config.hash, of) if of else b""]
 
 
 class SitsOut(Exception):  # noqa: N818 (nobody is at fault)

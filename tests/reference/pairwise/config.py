@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tests.reference.pairwise import canonical, graph
+from tests.reference.pairwise import canonical, graph, surplus
 from tests.reference.pairwise.primitives import Fault, digest, require
 
 REQUIRED = ("clients", "length", "clip", "value_bits", "threshold", "corrupt", "minimum_survivors")
@@ -82,6 +82,16 @@ class Config:
         noise = self.fields["noise"]
         return 0.0 if noise is None else noise["multiplier"]
 
+    @property
+    def removes_surplus(self) -> bool:
+        """Whether survivors take noise out of the opened sum again."""
+        noise = self.fields["noise"]
+        return noise is not None and "remove_surplus" in noise
+
+    def surplus(self, survivors: int) -> list[int]:
+        """The parts that are surplus where so many survived."""
+        return surplus.removed(self.fields, survivors) if self.removes_surplus else []
+
     def holds_for(self, seated: int) -> bool:
         """Whether a cohort of this size keeps the bounds of SPEC 9.2 (any does on the complete graph)."""
         if self.k is None:
@@ -132,13 +142,18 @@ def _well_formed(fields: object) -> bool:
         and integer(fields["minimum_survivors"], fields["corrupt"] + 2, n)
         and (fields["degree"] is None or (integer(fields["degree"], 2, n - 2) and fields["degree"] % 2 == 0))
         and fields["server"] in ("active", "semi-honest")
-        and (noise is None or (isinstance(noise, dict) and list(noise) == ["multiplier"]))
-        and (noise is None or number(noise["multiplier"]))
+        and (noise is None or _noise_well_formed(noise))
         and fields["protection"] == "masks"
         and ("segments" not in fields or _segments_well_formed(segments))
         and ("weight_bound" not in fields or integer(fields["weight_bound"], 1, 2**64 - 1))
         and integer(fields["ring_bits"], 1, 64)
     )
+
+
+def _noise_well_formed(noise: object) -> bool:
+    if not isinstance(noise, dict) or list(noise) not in (["multiplier"], ["multiplier", "remove_surplus"]):
+        return False
+    return number(noise["multiplier"]) and noise.get("remove_surplus", True) is True
 
 
 def _segments_well_formed(segments: object) -> bool:
@@ -220,6 +235,8 @@ def _noise_tail(fields: dict[str, Any], deviation: float, d: int) -> int:
     if v * honest < q:
         v = math.nextafter(v, math.inf)
     require(0.01 <= v <= 2**30, "config-invalid")
+    if "remove_surplus" in fields["noise"]:
+        surplus.parts(fields, v)
     variance = fields["clients"] * v
     level = -56 - math.ceil(math.log2(d))
     needed = (1 - level) * math.log(2) * (1 + 1e-12)

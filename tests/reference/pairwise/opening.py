@@ -32,6 +32,7 @@ class Round:
     consistency: dict[int, bytes] = field(default_factory=dict)
     certificates: dict[int, bytes] = field(default_factory=dict)
     answers: dict[int, list[bytes]] = field(default_factory=dict)
+    surplus: dict[int, bytes] = field(default_factory=dict)
 
     def missing(self) -> list[int]:
         """The cohort without U2."""
@@ -94,10 +95,11 @@ def left_out(round_: Round) -> set[int]:
         out |= lonely
 
 
-def check_answer(round_: Round, sender: int, shares: list[bytes]) -> None:
-    """A share per holder in U2, each matching its dealer's commitment."""
+def check_answer(round_: Round, sender: int, shares: list[bytes], surplus: bytes) -> None:
+    """A share per holder in U2, each matching its dealer's commitment; a seed per part that is surplus."""
     dealers = round_.dealers(sender)
     require(len(shares) == len(dealers), "shape-mismatch")
+    require(len(surplus) == 32 * len(round_.config.surplus(len(round_.masked))), "shape-mismatch")
     for v, share in zip(dealers, shares, strict=True):
         place = round_.cohort.holders[v].index(sender)
         if v in round_.masked:

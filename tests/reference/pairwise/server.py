@@ -159,8 +159,8 @@ class Server:
             require(len(fields[0]) == 16 * (len(round_.masked) - 1), "shape-mismatch")
             round_.certificates[sender] = fields[0]
         else:
-            opening.check_answer(round_, sender, fields[0])
-            round_.answers[sender] = fields[0]
+            opening.check_answer(round_, sender, *fields)
+            round_.answers[sender], round_.surplus[sender] = fields
 
     # Sending
 
@@ -282,7 +282,10 @@ class Server:
         total = opening.total(round_)
         self._await("open", [], math.inf)
         survivors, answered = sorted(round_.masked), sorted(round_.answers)
-        return [{"finished": round_.number, "survivors": survivors, "answered": answered, "sum": total}]
+        finished = {"finished": round_.number, "survivors": survivors, "answered": answered, "sum": total}
+        if round_.config.removes_surplus:
+            finished["surplus"] = {str(v): round_.surplus[v].hex() for v in answered}
+        return [finished]
 
 
 def _of(words: bytes, receivers: list[int], receiver: int) -> bytes:

@@ -59,7 +59,7 @@ BODIES: dict[str, Check] = {
     "tags": _array(_ids, _words),
     "certificates": _array(_words),
     "certified": _array(_ids, _words),
-    "unmask": _array(_many(_d)),
+    "unmask": _array(_many(_d), _binary(0, 32 * 32)),
     "client-abort": _array(_text(64), _ids),
 }
 
