@@ -61,7 +61,7 @@ class Grid:
         """L2 distance, in real units, between a client's clipped, weighted update and its integers.
 
         Rounding moves the vector by at most sqrt(d)/2 grid units. Only where that carried it over the bound
-        does the integer clip act: it shrinks by at most sqrt(d)/2 + 1 and truncates by at most sqrt(d). The
+        does the integer clip act: it shrinks by at most sqrt(d)/2 + 1 and rounds by at most sqrt(d). The
         last term is what float64 loses in computing the norm. No single coordinate errs by more.
 
         Args:
@@ -117,19 +117,23 @@ def on_grid(update: NDArray[np.floating], *, grid: Grid, weight: int) -> NDArray
 def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:
     """Scale an integer vector toward zero until `sum(y**2) <= norm**2`, in exact arithmetic.
 
-    With r the square root of the sum of squares, rounded up, every coordinate becomes trunc(y * norm / r);
-    truncation only shrinks, and r is never too small, so the bound holds exactly.
+    With r the square root of the sum of squares, rounded up, every coordinate becomes trunc(y * norm / r):
+    truncation only shrinks, and r is never too small, so the bound holds exactly. Truncating alone would
+    take half a unit from every coordinate, towards zero in all of them alike. So those that lost half a unit
+    or more get it back, the largest loss first (equal in 16 bits: by index), as far as the bound has room.
 
     Args:
         vector: int64 of shape (d,), absolute values below 2**44.
-        norm: the bound in grid units, at least 0.
+        norm: the bound in grid units, 0 to 2**43.
 
     Returns:
         int64 of shape (d,); the same object when it was inside already.
 
     Raises:
-        DPInputError: a coordinate of 2**44 or more.
+        DPInputError: a coordinate of 2**44 or more, or a bound out of range.
     """
+    if not 0 <= norm <= 1 << (MAX_BITS - 1):
+        raise DPInputError(f"norm must be from 0 to 2**{MAX_BITS - 1}, not {norm}")
     largest = max(int(vector.max()), -int(vector.min()))
     if largest >= 1 << MAX_BITS:
         raise DPInputError(f"a coordinate reaches {largest}; at most 2**{MAX_BITS} - 1 is supported")
@@ -138,11 +142,18 @@ def clip_integers(vector: NDArray[np.int64], *, norm: int) -> NDArray[np.int64]:
         return vector
     root = root_up(squares)
     magnitude = np.abs(vector)
-    if largest * norm < 1 << 63:
-        shrunk = magnitude * norm // root
-    else:
-        # Beyond 31 bits the product leaves int64; Python integers are exact and rare enough here.
-        shrunk = (magnitude.astype(object) * norm // root).astype(np.int64)
+    # Beyond 31 bits the product leaves int64; Python integers are exact and rare enough here.
+    exact = magnitude if largest * norm < 1 << 63 else magnitude.astype(object)
+    shrunk = (exact * norm // root).astype(np.int64)
+    lost = (exact * norm - shrunk.astype(exact.dtype) * root).astype(np.int64)
+    # A unit more costs (y + 1)**2 - y**2. Together at most 2 norm sqrt(d) + d, below 2**63.
+    candidates = np.flatnonzero(2 * lost >= root)
+    # Sixteen bits of the loss are sorted in linear time.
+    kept = (root - 1 - lost[candidates]) // ((root >> 16) + 1)
+    candidates = candidates[np.argsort(kept.astype(np.uint16), kind="stable")]
+    costs = np.cumsum(2 * shrunk[candidates] + 1)
+    room = norm * norm - sum_of_squares(shrunk)
+    shrunk[candidates[: np.searchsorted(costs, room, side="right")]] += 1
     return np.where(vector < 0, -shrunk, shrunk)
 
 

@@ -104,7 +104,7 @@ def test_inside_updates_are_only_rounded() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_narrow_floats_are_widened(dtype: type) -> None:
     grid = Grid(clip=1.0, bits=10)
-    np.testing.assert_array_equal(quantize(np.array([0.5, 2.0], dtype=dtype), grid=grid), [123, 495])
+    np.testing.assert_array_equal(quantize(np.array([0.5, 2.0], dtype=dtype), grid=grid), [124, 495])
 
 
 def test_views_and_read_only_arrays_are_accepted_and_left_alone() -> None:
@@ -129,8 +129,29 @@ def test_clip_integers_matches_exact_arithmetic(vector: np.ndarray, norm: int) -
         np.testing.assert_array_equal(result, vector)
     else:
         root = math.isqrt(total - 1) + 1
-        expected = [int(math.copysign(1, v)) * (abs(int(v)) * norm // root) for v in vector]
-        np.testing.assert_array_equal(result, expected)
+        parts = [divmod(abs(int(v)) * norm, root) for v in vector]
+        expected = [whole for whole, _ in parts]
+        for index in sorted(range(len(parts)), key=lambda i: (root - 1 - parts[i][1]) // ((root >> 16) + 1)):
+            raised = [*expected[:index], expected[index] + 1, *expected[index + 1 :]]
+            if 2 * parts[index][1] < root or sum(v * v for v in raised) > norm**2:
+                break
+            expected = raised
+        assert [
+            int(math.copysign(1, v)) * e for v, e in zip(vector, expected, strict=True)
+        ] == result.tolist()
+
+
+@pytest.mark.parametrize(("bits", "length"), [(11, 16_384), (13, 256), (13, 16_384), (13, 1 << 20)])
+def test_a_clipped_update_errs_as_little_as_one_that_was_inside(bits: int, length: int) -> None:
+    """1/sqrt(12) a coordinate, and no pull towards zero, where rounding carried the norm over the bound."""
+    grid = Grid(clip=1.0, bits=bits)
+    update = np.random.default_rng(length).normal(size=length)
+    exact = update * (grid.norm / np.linalg.norm(update))
+    assert squares(np.rint(exact).astype(np.int64)) > grid.norm**2
+    error = quantize(update, grid=grid) - exact
+    assert math.sqrt(float(np.mean(error**2))) == pytest.approx(math.sqrt(1 / 12), rel=0.25)
+    # The squares that rounding adds, d/12, must go: the norm gives up d / (24 c), and little more.
+    assert abs(float(error @ exact)) / grid.norm**2 < 2 * (length / 24 / grid.norm + 1) / grid.norm
 
 
 def test_sum_of_squares_is_exact_past_one_block() -> None:
@@ -143,6 +164,12 @@ def test_sum_of_squares_is_exact_past_one_block() -> None:
 def test_clip_integers_refuses_what_it_cannot_square(value: int) -> None:
     with pytest.raises(DPInputError, match="at most 2\\*\\*44"):
         clip_integers(np.array([1, value], dtype=np.int64), norm=5)
+
+
+@pytest.mark.parametrize("norm", [-1, 2**43 + 1])
+def test_clip_integers_refuses_a_bound_out_of_range(norm: int) -> None:
+    with pytest.raises(DPInputError, match="norm"):
+        clip_integers(np.array([1, 2]), norm=norm)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
