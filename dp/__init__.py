@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dp.accountant import GaussianAccountant
     from dp.accounting import NamedEpsilons, colluding_epsilon, named_epsilons
     from dp.adaptive import bit_units, clip_bit, next_clip, noisy_fraction, vector_multiplier
+    from dp.calibration import calibrate_gaussian
     from dp.clipping import Grid, dequantize, quantize
     from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
@@ -47,6 +49,7 @@ __all__ = [
     "ExampleTraining",
     "FixedCohort",
     "Flattening",
+    "GaussianAccountant",
     "Grid",
     "Ledger",
     "LedgerEntry",
@@ -63,6 +66,7 @@ __all__ = [
     "Surplus",
     "UnaccountedReadError",
     "bit_units",
+    "calibrate_gaussian",
     "calibrate_multiplier",
     "clip_bit",
     "colluding_epsilon",
@@ -104,6 +108,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "accountant": ("GaussianAccountant",),
     "accounting": (
         "NamedEpsilons",
         "colluding_epsilon",
@@ -116,6 +121,7 @@ _HOMES = {
         "noisy_fraction",
         "vector_multiplier",
     ),
+    "calibration": ("calibrate_gaussian",),
     "clipping": (
         "Grid",
         "dequantize",

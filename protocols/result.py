@@ -26,10 +26,10 @@ class RoundResult:
         transcript: The session's.
         seed: The session's.
         refused: Peers that were excluded or whose messages were refused, with the error.
+        noise_variance: Of each coordinate of `total`, grid units squared; 0 without noise.
         segments: Sums of the further segments by name, float64.
         weight: The survivors' weights, summed: an int, with noise a float; None without weights.
         seconds: What the round took, by the meter's clock.
-        noise_variance: Of each coordinate of `total`, grid units squared; 0 without noise.
     """
 
     sum: NDArray[np.float64]
@@ -40,10 +40,10 @@ class RoundResult:
     transcript: Transcript
     seed: int
     refused: tuple[Excluded | Refused, ...]
+    noise_variance: float
     segments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weight: int | float | None = None
     seconds: float = 0.0
-    noise_variance: float = 0.0
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ class TinyConfig:
 
     words: int = ASSIGNMENTS
     ring: Ring = RING
+    surplus: None = None
 
 
 class Table:

@@ -311,7 +311,7 @@ def test_serving_says_what_the_sessions_say() -> None:
     sink = io.BytesIO()
     serve(io.BytesIO(b"".join(map(frame, [start, *orders]))), sink)
     said = sink.getvalue()
-    alone = LocalClients(client_sessions(as_seed(7), [ClientId(4)], policy), Meter())
+    alone = LocalClients(as_seed(7), client_sessions(as_seed(7), [ClientId(4)], policy), Meter())
     ((_, (aborted,)),) = alone.deliver(
         [(ClientId(4), b"nor this")], phase="join", now=0.0, contribute=lambda v, number: np.zeros(1)
     )

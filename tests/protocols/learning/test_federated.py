@@ -265,8 +265,9 @@ def test_the_released_interval_covers_the_cohorts_truth_about_as_often_as_it_say
             )
             words = words + vector
         total = config.ring.centre(words)
+        variance = 200 * config.local_variance
         result = RoundResult(
-            total / config.grid.scale, tuple(range(200)), total, True, 1, Transcript(), 0, ()
+            total / config.grid.scale, tuple(range(200)), total, True, 1, Transcript(), 0, (), variance
         )
         released = release_metrics(result, metrics=federated.METRICS, config=config)
         covered += released[0].low <= values.mean() <= released[0].high

@@ -1,0 +1,450 @@
+"""What the package promises of differential privacy, measured: noise, samplers, accountants, refusals.
+
+Each check is a promise, the figure it was held against, the figure found, and a verdict. Noise is measured on
+opened sums of the real protocol where survivors matter. Prints a table; writes benchmarks/results/dp.json;
+exits 1 if a promise is missed.
+Run: make dp-check
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from scipy.stats import chi2, ks_2samp
+from timing import environment, median_seconds, say
+
+from dp import (
+    DPError,
+    FixedCohort,
+    GaussianAccountant,
+    Ledger,
+    PlannedRelease,
+    SkellamRelease,
+    calibrate_gaussian,
+    calibrate_multiplier,
+    clip_bit,
+    contribute,
+    contribute_records,
+    gaussian_epsilon,
+    make_statement,
+    named_epsilons,
+    next_clip,
+    noisy,
+    noisy_fraction,
+    sampler_distance,
+    skellam_epsilon,
+    statement_text,
+)
+from dp.clipping import Grid
+from dp.renyi import MAX_EPSILON, smallest_epsilon
+from dp.rounding import stochastic_norm
+from dp.samplers import sample, skellam_table
+from protocols.config import RoundConfig, SkellamNoise
+from protocols.errors import ThresholdError
+from protocols.pipeline import prepare, reveal
+from protocols.plan import release_of
+from protocols.simulation import simulate
+from secagg.prg import uniform_words
+from secagg.secret import SecretBytes
+from tests.reference import exact_samplers
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+REFERENCE: Final = ROOT / "tests" / "dp" / "reference_values.json"
+SAMPLES: Final = 1_000_000
+EXACT_SAMPLES: Final = 50_000
+DEVIATIONS: Final = (0.1, 0.5, 1.0, 10.0, 100.0, 1000.0, 4096.0)
+CHANCE: Final = 1e-6  # that a right sampler fails a test of it
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise and what was found."""
+
+    about: str
+    promise: str
+    found: str
+    holds: bool
+
+
+# Accounting
+
+
+def gaussian_rows() -> Iterator[Check]:
+    """Every published row, against exact values or loss distributions."""
+    table = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    rows = [*table["gaussian"]["rows"], *table["poisson"]["rows"]]
+    below, above = -math.inf, -math.inf
+    for row in rows:
+        names = ("noise_multiplier", "sampling_rate", "rounds", "delta")
+        ours = gaussian_epsilon(**{name: row[name] for name in names})
+        below = max(below, row.get("exact", row["pld"]) - ours)
+        above = max(above, ours / row["pld"] - 1)
+    yield Check(
+        "accounting", f"{len(rows)} rows: at most 1e-3 below the truth", f"{below:.1e}", below <= 1e-3
+    )
+    yield Check("accounting", f"{len(rows)} rows: at most 1 % above PLD", f"{above:.3%}", above <= 0.01)
+
+
+def skellam_against_gaussian() -> Iterator[Check]:
+    """A release of a million coordinates against the Rényi epsilon of continuous noise of equal variance."""
+    worst, delta, cases = 0.0, 1e-5, 0
+    for deviation, sensitivity in ((5.0, 1), (5.0, 4), (8.0, 8), (50.0, 30), (1000.0, 400), (10_240.0, 4096)):
+        for rounds in (1, 15, 100):
+            rate = sensitivity**2 / (2 * deviation**2)
+            gaussian = smallest_epsilon(lambda order, r=rate * rounds: order * r, delta)
+            if gaussian > 10:
+                continue
+            release = SkellamRelease(
+                purpose="training",
+                l2_sensitivity=sensitivity,
+                local_variance=deviation**2 / 100,
+                minimum_survivors=100,
+                colluders=0,
+                length=SAMPLES,
+                sampling=FixedCohort(),
+            )
+            worst = max(worst, named_epsilons([release] * rounds, delta=delta).server / gaussian)
+            cases += 1
+    promise = f"{cases} Skellam sums, d = 1e6, variance 25 or more: at most 1.01 of the Gaussian's epsilon"
+    yield Check("accounting", promise, f"{worst:.5f}", worst <= 1.01)
+    for variance, norm in ((104_857_600.0, 4096), (400.0, 8)):
+        begin = time.perf_counter()
+        epsilon = skellam_epsilon(variance=variance, l2_sensitivity=norm, rounds=15, delta=delta)
+        took = time.perf_counter() - begin
+        yield Check(
+            "accounting",
+            f"c = {norm}, variance {variance:.0f}, 15 rounds: from 7.32 to 7.97, under 2 s",
+            f"{epsilon:.3f} in {took:.3f} s",
+            7.32 <= epsilon <= 7.97 and took < 2,
+        )
+
+
+def calibrations() -> Iterator[Check]:
+    """Noise for a target: seconds, and that the target is met by it and missed by 1 % less."""
+    release = PlannedRelease(l2_sensitivity=8191, rounds=15, length=SAMPLES)
+    works: dict[str, tuple[float, Callable[[], float]]] = {
+        "integer noise, 15 rounds": (
+            2.0,
+            lambda: calibrate_multiplier(
+                epsilon=8.0, delta=1e-5, releases=(release,), minimum_survivors=160, colluders=67
+            ),
+        ),
+        "Gaussian, closed form": (1.0, lambda: calibrate_gaussian(epsilon=8.0, delta=1e-5, rounds=15)),
+    }
+    for name, (most, work) in works.items():
+        begin = time.perf_counter()
+        work()
+        took = time.perf_counter() - begin
+        yield Check("calibration", f"{name}: at most {most:g} s", f"{took:.3f} s", took <= most)
+    worst = 0.0
+    for epsilon, rounds, rate in (
+        (1.0, 1000, 0.01),
+        (7.047, 100, 0.1),
+        (0.476, 10_000, 0.001),
+        (2.0, 1, 0.5),
+    ):
+        known = {"delta": 1e-5, "rounds": rounds, "sampling_rate": rate}
+        begin = time.perf_counter()
+        z = calibrate_gaussian(epsilon=epsilon, **known)
+        worst = max(worst, time.perf_counter() - begin)
+        tight = gaussian_epsilon(noise_multiplier=z, **known) <= epsilon
+        tight = tight and gaussian_epsilon(noise_multiplier=0.99 * z, **known) > epsilon
+        found = f"z = {z:.4f}"
+        yield Check("calibration", f"Poisson {rate:g}, {rounds} rounds: within 1 % from above", found, tight)
+    yield Check("calibration", "Poisson: at most 20 s each", f"{worst:.1f} s", worst <= 20)
+
+
+# Noise
+
+
+def rmse() -> Iterator[Check]:
+    """A hundred updates of 2**20 numbers, 16 bits, z = 1: their released sum against central noise."""
+    clients, length = 100, 1 << 20
+    config = RoundConfig(clients=clients, length=length, clip=1.0, noise=SkellamNoise(multiplier=1.0))
+    survivors = config.minimum_survivors
+    say(f"noise: {survivors} updates of {length:,} numbers")
+    total, exact = config.ring.zeros(config.words), np.zeros(length)
+    source = np.random.default_rng(0)
+    for client in range(survivors):
+        update = source.normal(size=length) * (0.9 / math.sqrt(length))
+        exact += update
+        np.add(total, prepare(update, config=config, seed=client), out=total)
+    opened = reveal(config.encoding.decode(config.ring.reduce(total)), config=config).sum
+    found = math.sqrt(float(np.mean((opened - exact) ** 2)))
+    central = config.clip * math.sqrt(survivors / (survivors - config.corrupt))
+    yield Check(
+        "noise",
+        "n = 100, d = 2^20, z = 1, 16 bits: RMSE at most 2 % above central Gaussian noise",
+        f"{found / central:.4f}",
+        found <= 1.02 * central,
+    )
+    inflation = stochastic_norm(config.grid.norm, length=length) / config.grid.norm
+    yield Check("noise", "sensitivity inflation there: at most 1.005", f"{inflation:.5f}", inflation <= 1.005)
+
+
+def survivor_counts() -> Iterator[Check]:
+    """Honest noise in opened sums of the real protocol, for every number of survivors, both ways."""
+    clients, length = 12, 40_000
+    for remove in (False, True):
+        config = RoundConfig(
+            clients=clients,
+            length=length,
+            clip=1.0,
+            value_bits=12,
+            noise=SkellamNoise(multiplier=1.0, remove_surplus=remove),
+        )
+        claim, least, worst = config.layout.l2_bound**2, math.inf, 0.0
+        for survivors in range(config.minimum_survivors, clients + 1):
+            drop = dict.fromkeys(range(survivors, clients), "masked")
+            updates = {v: np.zeros(length) for v in range(clients)}
+            total = simulate(config, updates, drop=drop, seed=survivors).total  # type: ignore[arg-type]
+            measured = float(np.mean(total.astype(np.float64) ** 2)) / claim
+            honest = survivors - config.corrupt
+            least = min(least, measured * honest / survivors)
+            worst = max(worst, measured * honest / survivors - 1)
+        name = "surplus removed" if remove else "surplus kept"
+        counts = f"{config.minimum_survivors} to {clients} survivors of {clients}, {name}"
+        yield Check(
+            "noise", f"{counts}: honest variance at least 0.98 of the claim", f"{least:.4f}", least >= 0.98
+        )
+        if remove:
+            promise = f"{counts}: at most 1 % above it, and 2 % of measurement"
+            yield Check("noise", promise, f"{worst:+.2%}", worst <= 0.03)
+        try:
+            drop = dict.fromkeys(range(config.minimum_survivors - 1, clients), "masked")
+            simulate(config, updates, drop=drop, seed=1)  # type: ignore[arg-type]
+            opened = "opened"
+        except ThresholdError as error:
+            opened = str(error.code)
+        yield Check("noise", f"one survivor fewer, {name}: nothing opens", opened, opened != "opened")
+
+
+def samplers() -> Iterator[Check]:
+    """Speed, moments, every probability, and agreement with draws of exact rational arithmetic."""
+    words = uniform_words(SecretBytes(bytes(range(32))), 2 * SAMPLES).reshape(2, SAMPLES)
+    stream = median_seconds(lambda: uniform_words(SecretBytes(bytes(32)), 2 * SAMPLES), repeats=5)
+    for deviation in DEVIATIONS:
+        table = skellam_table(deviation**2)
+        took = stream + median_seconds(lambda t=table: sample(t, words), repeats=5)
+        drawn = sample(table, words)
+        mean, variance = float(np.mean(drawn)), float(np.var(drawn))
+        # The variance of a square is 2 v**2 + v for a Skellam variable of variance v.
+        errors = (
+            abs(mean) / (deviation / 1e3),
+            abs(variance - deviation**2) / (math.sqrt(2 * deviation**4 + deviation**2) / 1e3),
+        )
+        p = _goodness(drawn, table)
+        holds = took <= 0.2 and max(errors) <= 5.5 and p >= CHANCE
+        found = f"{took:.3f} s, {max(errors):.1f} sigma, p = {p:.2g}"
+        promise = f"deviation {deviation:g}: a million in 0.2 s, moments within 5.5 sigma, chi-square"
+        yield Check("sampler", promise, found, holds)
+    for variance in (1, 100):
+        bits = exact_samplers.Bits(_words(variance))
+        exact = [exact_samplers.skellam(bits, Fraction(variance)) for _ in range(EXACT_SAMPLES)]
+        p = float(ks_2samp(exact, sample(skellam_table(float(variance)), words)).pvalue)
+        promise = f"variance {variance}: {EXACT_SAMPLES:,} exact draws against a million, Kolmogorov-Smirnov"
+        yield Check("sampler", promise, f"p = {p:.2g}", p >= CHANCE)
+    distance = sampler_distance(1000 * 4_000_000, variance=4096.0**2)
+    promise = "a thousand shares of four million numbers at deviation 4,096: distance at most 2^-80"
+    yield Check("sampler", promise, f"2^{math.log2(distance):.1f}", distance <= 2**-80)
+
+
+def _words(seed: int) -> Iterator[int]:
+    source = np.random.default_rng(seed)
+    while True:
+        yield from source.integers(0, 1 << 64, 1 << 16, dtype=np.uint64).tolist()
+
+
+def _goodness(drawn: np.ndarray, table: Any) -> float:
+    """p of a chi-square test of all values that are expected at least ten times, the rest in two tails."""
+    values = np.arange(table.first, table.first + table.high.size + 1)
+    cumulative = np.append(table.high.astype(np.float64) / 2.0**64, 1.0)
+    chances = np.diff(cumulative, prepend=0.0)
+    counts = np.bincount(drawn - table.first, minlength=values.size)
+    inside = np.flatnonzero(chances * drawn.size >= 10)
+    begin, end = inside[0], inside[-1] + 1
+    observed = np.r_[counts[:begin].sum(), counts[begin:end], counts[end:].sum()]
+    expected = np.r_[chances[:begin].sum(), chances[begin:end], chances[end:].sum()] * drawn.size
+    kept = expected >= 1
+    statistic = float(np.sum((observed[kept] - expected[kept]) ** 2 / expected[kept]))
+    return float(chi2.sf(statistic, max(1, int(kept.sum()) - 1)))
+
+
+# Adaptive clipping
+
+
+def clipping() -> Iterator[Check]:
+    """From thirty times off in either direction, sixty rounds, to the target quantile of a hundred norms."""
+    source = np.random.default_rng(5)
+    worst, runs = 0.0, 0
+    for target in (0.3, 0.5, 0.8):
+        norms = np.exp(source.normal(size=100) * 0.5)
+        quantile = float(np.quantile(norms, target))
+        for factor in (1 / 30, 30.0):
+            clip = factor * quantile
+            for _ in range(60):
+                bits = sum(clip_bit(np.array([norm]), clip=clip) for norm in norms)
+                fraction = noisy_fraction(bits + source.normal() * 5.0, count=norms.size)
+                clip = next_clip(clip, fraction=fraction, target=target, rate=0.2)
+            worst, runs = max(worst, abs(float(np.mean(norms <= clip)) - target)), runs + 1
+    promise = f"{runs} runs, noise of 5 bits in 100: within 0.1 of the target quantile after 60 rounds"
+    yield Check("adaptive clip", promise, f"{worst:.3f}", worst <= 0.1)
+
+
+# What must be refused
+
+
+def refusals() -> Iterator[Check]:
+    """Claims that would be false, each of which must raise."""
+    grid, length = Grid(clip=1.0, bits=12), 16
+    update, words = np.ones(length), np.zeros((2, length), np.uint64)
+    release = SkellamRelease(
+        purpose="training",
+        l2_sensitivity=grid.norm,
+        local_variance=1e4,
+        minimum_survivors=20,
+        colluders=5,
+        length=length,
+        sampling=FixedCohort(),
+    )
+    weighted = contribute(update, grid=grid, weight=40, weight_bound=100)
+    records = contribute_records(np.ones((40, length)), grid=grid, most=40)
+    whole = contribute(update, grid=grid)
+    claims: dict[str, Callable[[], object]] = {
+        "example-count weights under the noise of one clip": lambda: noisy(
+            weighted, release=release, words=words
+        ),
+        "records clipped one by one, claimed per client": lambda: noisy(
+            records, release=release, words=words
+        ),
+        "a sensitivity unrelated to the clip": lambda: noisy(
+            whole, release=replace(release, l2_sensitivity=grid.norm - 1), words=words
+        ),
+        "expected survivors": lambda: replace(release, minimum_survivors=18.5),
+        "epsilons in place of events": lambda: named_epsilons([1.5, 2.0], delta=1e-5),  # type: ignore[list-item]
+        "a Poisson rate for a fixed cohort": lambda: GaussianAccountant().step(
+            noise_multiplier=1.0,
+            sample_rate=FixedCohort(),  # type: ignore[arg-type]
+        ),
+        f"an epsilon above {MAX_EPSILON:g}": lambda: skellam_epsilon(
+            variance=100.0, l2_sensitivity=100, rounds=10, delta=1e-5
+        ),
+        "GDP accounting": lambda: gaussian_epsilon(
+            noise_multiplier=1.0,
+            sampling_rate=0.1,
+            rounds=1,
+            delta=1e-5,
+            accountant="gdp",  # type: ignore[arg-type]
+        ),
+        "a second release under one event": lambda: _spend_twice(release),
+        "a ledger with an altered entry": lambda: _altered_ledger(release),
+    }
+    for name, claim in claims.items():
+        try:
+            claim()
+            raised = "taken"
+        except DPError as error:
+            raised = type(error).__name__
+        yield Check("refused", name, raised, raised != "taken")
+    text = statement_text(make_statement([replace(release, colluders=19)], clients=20, delta=1e-5))
+    alone = statement_text(make_statement([release], clients=20, delta=1e-5))
+    yield Check(
+        "refused",
+        "everybody else colluding: the statement says none",
+        "none",
+        "none" in text and "none" in alone,
+    )
+
+
+def _spend_twice(release: SkellamRelease) -> None:
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "l.sqlite") as ledger:
+        ledger.spend(release, session="00", round=1, clients=(1, 2))
+        ledger.spend(replace(release, length=17), session="00", round=1, clients=(1, 2))
+
+
+def _altered_ledger(release: SkellamRelease) -> None:
+    import sqlite3
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "l.sqlite"
+        with Ledger.open(path) as ledger:
+            ledger.spend(release, session="00", round=1, clients=(1, 2))
+        with sqlite3.connect(path) as database:
+            table = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchone()[0]
+            database.execute(f"UPDATE {table} SET round = 2")
+        database.close()
+        with Ledger.open(path) as ledger:
+            ledger.releases()
+
+
+def replays() -> Iterator[Check]:
+    """A ledger written, closed and opened again composes to the same epsilons; so does an account."""
+    config = RoundConfig(
+        clients=20, length=50, clip=1.0, noise=SkellamNoise(multiplier=2.0, remove_surplus=True)
+    )
+    release = release_of(config, "training")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "l.sqlite"
+        with Ledger.open(path) as ledger:
+            for number in range(1, 6):
+                ledger.spend(release, session="00", round=number, clients=tuple(range(20)))
+        with Ledger.open(path) as ledger:
+            again = named_epsilons(ledger.releases(), delta=1e-5)
+    same = again == named_epsilons([release] * 5, delta=1e-5)
+    yield Check("interop", "a ledger is replayed to the same epsilons", again.describe()[:40], same)
+    accountant, other = GaussianAccountant(), GaussianAccountant()
+    for _ in range(10):
+        accountant.step(noise_multiplier=1.0, sample_rate=0.1)
+    other.load_state_dict(json.loads(json.dumps(accountant.state_dict())))
+    epsilons = Counter(each.get_epsilon(1e-5) for each in (accountant, other))
+    yield Check(
+        "interop", "an account is restored from JSON", f"{next(iter(epsilons)):.3f}", len(epsilons) == 1
+    )
+
+
+CHECKS: Final = (
+    gaussian_rows,
+    skellam_against_gaussian,
+    calibrations,
+    rmse,
+    survivor_counts,
+    samplers,
+    clipping,
+    refusals,
+    replays,
+)
+
+
+def main() -> int:
+    """Run all checks, print them as they come, write the file."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    found: list[Check] = []
+    for checks in CHECKS:
+        say(f"dp-check: {checks.__name__.replace('_', ' ')}")
+        for check in checks():
+            found.append(check)
+            verdict = "ok" if check.holds else "MISSED"
+            print(f"{check.about:<13}  {check.promise:<88}  {check.found:<34}  {verdict}", flush=True)
+    target = ROOT / "benchmarks" / "results" / "dp.json"
+    target.parent.mkdir(exist_ok=True)
+    content = {"environment": environment(), "checks": [asdict(check) for check in found]}
+    target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    missed = sum(not check.holds for check in found)
+    print(f"\n{len(found) - missed} of {len(found)} promises hold.")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
