@@ -17,8 +17,8 @@ from .outputs import NeedInput, Output
 from .policy import ClientPolicy
 
 Letter = tuple[ClientId, bytes]
-# The vector of a client for the round of that number.
-MakeInput = Callable[[ClientId, int], Words]
+# The vector of a client for the round of that number; None if it sits the round out.
+MakeInput = Callable[[ClientId, int], Words | None]
 
 
 def secret(root: SecretBytes, *purpose: str | int) -> SecretBytes:
@@ -83,9 +83,11 @@ class LocalClients:
                 outputs = session.receive(data, now)
             asked = next((output for output in outputs if isinstance(output, NeedInput)), None)
             if asked is not None:
-                vector, seed = contribute(client, asked.round), noise_seed(self._root, client, asked.round)
-                with self._meter.client(client, phase):
-                    outputs = session.submit(vector, now, round=asked.round, noise_seed=seed)
+                vector, outputs = contribute(client, asked.round), []
+                if vector is not None:
+                    seed = noise_seed(self._root, client, asked.round)
+                    with self._meter.client(client, phase):
+                        outputs = session.submit(vector, now, round=asked.round, noise_seed=seed)
             yield client, outputs
 
     def close(self) -> None:

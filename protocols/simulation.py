@@ -28,7 +28,7 @@ from .pipeline import Segments, Update, prepare, quantized, reveal
 from .policy import ClientPolicy
 from .result import RoundResult
 from .server_session import ServerSession
-from .simulated import LocalClients, client_sessions, noise_seed, secret, signing_key
+from .simulated import LocalClients, MakeInput, client_sessions, noise_seed, secret, signing_key
 from .task import sign_task
 from .transcript import Transcript
 from .workers import Workers
@@ -45,7 +45,8 @@ T = TypeVar("T")
 MAX_PROCESSES: Final = 64
 _EXPIRES: Final = 1 << 40
 
-Contribute = Callable[[ClientId, NeedInput], Words]
+# None: the client sits this round out.
+Contribute = Callable[[ClientId, NeedInput], Words | None]
 
 
 class Federation:
@@ -107,7 +108,7 @@ class Federation:
             else Workers(processes, seed=self.seed, ids=self._members, policy=policy, meter=self._meter)
         )
         self._on_phase, self._rounds, self._drop = on_phase, 0, dict[int, Phase]()
-        self._input = _outside_a_round
+        self._input: MakeInput = _outside_a_round
         self._events: list[Excluded | Refused] = []
         try:
             self._run(self.server.invite())
@@ -126,7 +127,8 @@ class Federation:
         """Run one round.
 
         Args:
-            contribute: Gives a client's prepared vector when its machine asks for it.
+            contribute: Gives a client's prepared vector when its machine asks for it, or None where the
+                client sits the round out: it is silent from "masked" on, as one that dropped there.
             drop: The phase a client does not answer; it is back in the next round.
             model: What the clients train on.
             config: One of the session's.
@@ -142,10 +144,14 @@ class Federation:
             raise InputError(f"drop maps clients of the session to one of {', '.join(PHASES)}: see {bad[:5]}")
         submitted: dict[ClientId, Words] = {}
 
-        def keep(client: ClientId, number: int) -> Words:
+        def keep(client: ClientId, number: int) -> Words | None:
             with self._meter.client(client, "input"):
-                submitted[client] = contribute(client, NeedInput(number, config, model, self._name))
-            return submitted[client]
+                vector = contribute(client, NeedInput(number, config, model, self._name))
+            if vector is None:
+                self._drop[client] = "masked"
+            else:
+                submitted[client] = vector
+            return vector
 
         self._input, self._events, self._rounds = keep, [], self._rounds + 1
         begin = self._meter.clock()

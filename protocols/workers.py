@@ -170,6 +170,9 @@ class Workers:
         except Exception as error:  # raised in its turn, after what came before it
             errand.result = error
             return
+        if vector is None:  # the client stays silent, and its session waits for the next round
+            errand.result = []
+            return
         order = Vector(errand.client, reply.needs_input, vector.dtype.str, vector.shape, vector.tobytes())
         self._home[errand.client].vectors.append((errand, order))
 

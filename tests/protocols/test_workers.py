@@ -346,3 +346,25 @@ def test_teeth_the_story_notices_a_lost_dropout() -> None:
 def test_a_number_of_processes_is_an_integer_in_range(processes) -> None:
     with pytest.raises(ConfigError, match="processes is an integer from 1 to 64"):
         Federation(SMALL, seed=1, processes=processes)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_client_that_sits_out_is_one_that_dropped_before_its_vector(processes: int) -> None:
+    """Silent, it is missed like any other, comes back in the next round, and too many of them end a round."""
+    give = honest(SMALL)
+
+    def all_but(*absent: int) -> Callable[[ClientId, NeedInput], Words | None]:
+        return lambda client, need: None if client in absent else give(client, need)
+
+    with Federation(SMALL, seed=5, processes=processes) as session:
+        sitting = session.round(all_but(1))
+        with pytest.raises(ThresholdError):
+            session.round(all_but(*range(SMALL.clients - SMALL.minimum_survivors + 1)))
+        after = session.round(give)
+    with Federation(SMALL, seed=5) as session:
+        dropping = session.round(give, drop={1: "masked"})
+    assert sitting.survivors == dropping.survivors == (0, 2, 3, 4, 5)
+    assert sitting.exact
+    assert np.array_equal(sitting.total, dropping.total)
+    assert sitting.refused == dropping.refused
+    assert after.survivors == tuple(range(SMALL.clients))
