@@ -9,6 +9,7 @@ here, and nothing here may give back what was spent.
 """
 
 import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -73,7 +74,13 @@ class Budget:
             ledger.close()
             raise
 
-    def spend(self, need: NeedInput, *, purpose: Purpose = "training") -> LedgerEntry:
+    def spend(
+        self,
+        need: NeedInput,
+        *,
+        purpose: Purpose = "training",
+        reserve: Sequence[SkellamRelease] = (),
+    ) -> LedgerEntry:
         """Commit a round to the ledger. Submit its vector only after this returned.
 
         The same request again, after a crash, costs nothing: a session takes one input for a round, once.
@@ -81,10 +88,12 @@ class Budget:
         Args:
             need: What the session asked for.
             purpose: What this client takes the round to be for; no epsilon depends on it.
+            reserve: Releases that must stay affordable after this one, like the evaluation that ends a
+                session. They are composed with the rest and not written.
 
         Raises:
-            BudgetError: If the round adds no noise, or what was spent and this round together exceed the
-                budget. Nothing was written; submit nothing.
+            BudgetError: If the round adds no noise, or what was spent, this round and the reserve together
+                exceed the budget. Nothing was written; submit nothing.
             LedgerError: If the event could not be written. Submit nothing.
         """
         if len(need.session) != _SESSION_BYTES:
@@ -94,7 +103,11 @@ class Budget:
         except ConfigError as error:
             raise BudgetError(f"round {need.round} adds no noise: no budget covers that") from error
         return self._ledger.spend(
-            release, session=need.session.hex(), round=need.round, clients=None, admit=self._admit
+            release,
+            session=need.session.hex(),
+            round=need.round,
+            clients=None,
+            admit=lambda releases: self._admit((*releases, *reserve), reserved=bool(reserve)),
         )
 
     def spent(self) -> float:
@@ -118,15 +131,16 @@ class Budget:
     ) -> None:
         self.close()
 
-    def _admit(self, releases: tuple[SkellamRelease, ...]) -> None:
+    def _admit(self, releases: tuple[SkellamRelease, ...], *, reserved: bool) -> None:
         """Refuse a set of releases that costs more than the budget."""
         try:
             cost = colluding_epsilon(releases, delta=self._delta)
         except DPInputError as error:
             raise BudgetError(f"this client's privacy budget does not cover the round: {error}") from error
         if not cost <= self._epsilon:
+            with_what = "this round and what is reserved" if reserved else "this round"
             raise BudgetError(
-                f"with this round epsilon would be {shown(cost)}, and this client's budget is "
+                f"with {with_what} epsilon would be {shown(cost)}, and this client's budget is "
                 f"{self._epsilon:g} (against the server with the corrupt clients of each round, per client, "
                 f"zero-out neighbours, delta {self._delta:g})"
             )

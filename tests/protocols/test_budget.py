@@ -251,6 +251,21 @@ def test_training_and_evaluation_share_it(budget: Budget) -> None:
         budget.spend(request(4), purpose="evaluation")
 
 
+def test_a_reserve_stays_affordable_and_is_not_written(budget: Budget) -> None:
+    """A budget of three rounds: with one kept back, two are granted, and then the one that was kept."""
+    kept = [release_of(CONFIG, "evaluation")]
+    for number in (1, 2):
+        budget.spend(request(number), reserve=kept)
+    assert budget.spent() == cost(2)
+    with pytest.raises(
+        BudgetError, match=f"this round and what is reserved epsilon would be {shown(cost(4))}"
+    ):
+        budget.spend(request(3), reserve=kept)
+    assert budget.spent() == cost(2)
+    budget.spend(request(3), purpose="evaluation")
+    assert budget.spent() == cost(3)
+
+
 def test_cohorts_of_many_sizes_compose_each_with_its_own_corrupt_clients(tmp_path: Path) -> None:
     """Two hundred corrupt clients of one cohort are not assumed in another that has five clients."""
     large = RoundConfig(clients=600, length=2, clip=1.0, value_bits=10, noise=SkellamNoise(multiplier=4.0))
