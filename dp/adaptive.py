@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from dp.checks import require_positive
 from dp.clipping import MAX_BITS, checked_update
-from dp.contribution import Contribution
 from dp.errors import CalibrationError, DPInputError
 
 
@@ -67,7 +66,8 @@ def bit_units(*, norm: int, multiplier: float, bit_deviation: float) -> int:
         DPInputError: an argument outside its domain.
         CalibrationError: as `vector_multiplier`, or a grid on which the bit would be worth less than a unit.
     """
-    _require_units("norm", norm)
+    if isinstance(norm, bool) or not isinstance(norm, int) or not 1 <= norm < 1 << (MAX_BITS - 1):
+        raise DPInputError(f"norm must be an integer from 1 to 2**{MAX_BITS - 1} - 1, not {norm!r}")
     deviation = norm * vector_multiplier(multiplier=multiplier, bit_deviation=bit_deviation)
     worth = deviation / (2.0 * bit_deviation)
     if worth < 1.0:
@@ -78,46 +78,41 @@ def bit_units(*, norm: int, multiplier: float, bit_deviation: float) -> int:
     return min(math.floor(worth), (1 << (MAX_BITS - 1)) - 1)
 
 
-def clip_bit(update: NDArray[np.floating], *, clip: float, units: int) -> Contribution:
-    """One client's bit, to be joined to its vector: `units` if the norm is at most `clip`, else -`units`.
+def clip_bit(update: NDArray[np.floating], *, clip: float) -> float:
+    """One client's bit: 1/2 if the norm is at most `clip`, else -1/2.
 
-    A client that fails submits zeros in place of the joined vector, and so counts as half within.
+    It belongs into the client's vector, on a grid of clip 1/2 and of the bits that `bit_units` allows. A
+    client that fails submits 0 in its place, and so counts as half within.
 
     Args:
         update: before clipping; float16, float32 or float64 of shape (d,), every value finite.
         clip: the round's, real units.
-        units: B, of `bit_units`.
-
-    Returns:
-        One coordinate of bound B.
 
     Raises:
-        DPInputError: wrong shape or type, a value that is not finite, or an argument outside its domain.
+        DPInputError: wrong shape or type, a value that is not finite, or a clip that is not positive and
+            finite.
     """
     require_positive("clip", clip)
-    _require_units("units", units)
     values = checked_update(update)
     largest = float(np.max(np.abs(values)))
     direction = values / largest if largest else values
     within = largest * math.sqrt(float(np.dot(direction, direction))) <= clip
-    return Contribution(np.array([units if within else -units], dtype=np.int64), units)
+    return 0.5 if within else -0.5
 
 
-def noisy_fraction(total: int, *, count: int, units: int) -> float:
-    """Estimated fraction of clients within the clip, from the opened coordinate, cut to [0, 1].
+def noisy_fraction(total: float, *, count: int) -> float:
+    """Estimated fraction of clients within the clip, from the opened sum of bits, cut to [0, 1].
 
     Args:
-        total: the opened sum of the bit's coordinate, grid units, noise included.
+        total: the opened sum of the bits, in their own unit, noise included.
         count: survivors in the sum, public.
-        units: B, as every client used it.
 
     Raises:
-        DPInputError: a count or units below 1.
+        DPInputError: a count below 1 or a total that is not finite.
     """
-    _require_units("units", units)
-    if count < 1:
-        raise DPInputError(f"count must be at least 1, not {count}")
-    return min(1.0, max(0.0, 0.5 + int(total) / (2 * units * count)))
+    if count < 1 or not math.isfinite(total):
+        raise DPInputError(f"a fraction needs a count of at least 1 and a finite total, not {count}, {total}")
+    return min(1.0, max(0.0, 0.5 + total / count))
 
 
 def next_clip(clip: float, *, fraction: float, target: float, rate: float) -> float:
@@ -146,8 +141,3 @@ def next_clip(clip: float, *, fraction: float, target: float, rate: float) -> fl
             f"the next clip would be exp({exponent:.4g}): lower the rate or rescale the updates"
         )
     return clip * math.exp(-rate * (fraction - target))
-
-
-def _require_units(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << (MAX_BITS - 1):
-        raise DPInputError(f"{name} must be an integer from 1 to 2**{MAX_BITS - 1} - 1, not {value!r}")

@@ -6,8 +6,9 @@ changing one plans the others again. No state, no I/O.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from dp.adaptive import bit_units
 from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
 from dp.metrics import MeanMetric, metrics_clip
@@ -17,9 +18,13 @@ from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
 
 from .config import RoundConfig, SkellamNoise, smallest_threshold, whole_part
 from .errors import ConfigError
+from .layout import UPDATE, Segment, arrange
 
 _EVALUATION_BITS = 12
 _FEWEST_BITS = 6
+WITHIN_CLIP: Final = "within_clip"
+# Deviation of the guaranteed noise in the number of clients within the clip, as a share of the clients.
+_BIT_SHARE: Final = 1 / 20
 _Noise = TypeVar("_Noise")
 
 
@@ -42,6 +47,8 @@ class Wish:
         delta: In (0, 1).
         metrics: What the evaluation round releases.
         remove_surplus: Whether noise beyond the guarantee is taken out of opened sums.
+        clip_bit: Whether a segment `WITHIN_CLIP` of the training vector counts the clients whose update is
+            within the clip: +1/2 or -1/2 each.
     """
 
     clients: int
@@ -56,6 +63,7 @@ class Wish:
     delta: float
     metrics: Sequence[MeanMetric]
     remove_surplus: bool = False
+    clip_bit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +88,9 @@ def plan_session(wish: Wish) -> SessionPlan:
     rule = smallest_threshold(clients=wish.clients, corrupt=corrupt, server="active")
     minimum_survivors = max(rule, whole_part(wish.survivor_fraction, wish.clients))
     degree = _degree(wish, corrupt)
-    bits, noise = _bits_and_noise(wish, minimum_survivors=minimum_survivors, colluders=corrupt)
+    bits, (noise, segments) = _bits_and_noise(wish, minimum_survivors=minimum_survivors, colluders=corrupt)
 
-    def config(length: int, clip: float, value_bits: int) -> RoundConfig:
+    def config(length: int, clip: float, value_bits: int, segments: tuple[Segment, ...] = ()) -> RoundConfig:
         return RoundConfig(
             clients=wish.clients,
             length=length,
@@ -93,10 +101,11 @@ def plan_session(wish: Wish) -> SessionPlan:
             minimum_survivors=minimum_survivors,
             degree=degree,
             noise=noise,
+            segments=segments,
         )
 
     return SessionPlan(
-        config(wish.length, wish.clip, bits),
+        config(wish.length, wish.clip, bits, segments),
         config(len(wish.metrics), metrics_clip(wish.metrics), min(bits, _EVALUATION_BITS)),
     )
 
@@ -162,12 +171,15 @@ def _degree(wish: Wish, corrupt: int) -> int | None:
     return None if found.complete else found.degree
 
 
-def _bits_and_noise(wish: Wish, *, minimum_survivors: int, colluders: int) -> tuple[int, SkellamNoise | None]:
-    """The most bits, up to those wished for, whose noise can be drawn; and that noise."""
+def _bits_and_noise(
+    wish: Wish, *, minimum_survivors: int, colluders: int
+) -> tuple[int, tuple[SkellamNoise | None, tuple[Segment, ...]]]:
+    """The most bits, up to those wished for, whose noise can be drawn; that noise; and the bit's segment."""
     if wish.epsilon is None:
-        return wish.value_bits, None
+        # Two bits hold -1, 0 and 1 grid units, and without noise no more are needed.
+        return wish.value_bits, (None, (_bit_segment(2),) if wish.clip_bit else ())
 
-    def noise(bits: int) -> SkellamNoise:
+    def noise(bits: int) -> tuple[SkellamNoise, tuple[Segment, ...]]:
         return _noise(wish, bits=bits, minimum_survivors=minimum_survivors, colluders=colluders)
 
     try:
@@ -191,20 +203,45 @@ def with_most_bits(noise: Callable[[int], _Noise], *, bits: int) -> tuple[int, _
             bits -= 1
 
 
-def _noise(wish: Wish, *, bits: int, minimum_survivors: int, colluders: int) -> SkellamNoise:
-    training = PlannedRelease(l2_sensitivity=_norm(bits), rounds=wish.rounds, length=wish.length)
-    evaluation = PlannedRelease(
-        l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)), rounds=1, length=len(wish.metrics)
-    )
-    multiplier = calibrate_multiplier(
-        epsilon=wish.epsilon or 0.0,
-        delta=wish.delta,
-        releases=(training, evaluation),
-        minimum_survivors=minimum_survivors,
-        colluders=colluders,
-        clients=wish.clients if wish.remove_surplus else None,
-    )
-    return SkellamNoise(multiplier=multiplier, remove_surplus=wish.remove_surplus)
+def _noise(
+    wish: Wish, *, bits: int, minimum_survivors: int, colluders: int
+) -> tuple[SkellamNoise, tuple[Segment, ...]]:
+    """The noise for so many bits, and beside it the clip's bit if there is one."""
+
+    def multiplier(l2_sensitivity: int, length: int) -> float:
+        return calibrate_multiplier(
+            epsilon=wish.epsilon or 0.0,
+            delta=wish.delta,
+            releases=(
+                PlannedRelease(l2_sensitivity=l2_sensitivity, rounds=wish.rounds, length=length),
+                PlannedRelease(
+                    l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)), rounds=1, length=len(wish.metrics)
+                ),
+            ),
+            minimum_survivors=minimum_survivors,
+            colluders=colluders,
+            clients=wish.clients if wish.remove_surplus else None,
+        )
+
+    def law(multiplier: float) -> SkellamNoise:
+        return SkellamNoise(multiplier=multiplier, remove_surplus=wish.remove_surplus)
+
+    alone = multiplier(_norm(bits), wish.length)
+    if not wish.clip_bit:
+        return law(alone), ()
+    # In a small cohort a twentieth of the clients is less noise than the bit can be given. With a deviation
+    # of the multiplier itself the bit takes a quarter of the squared sensitivity, and never more.
+    deviation = max(_BIT_SHARE * wish.clients, alone)
+    units = bit_units(norm=_norm(bits), multiplier=alone, bit_deviation=deviation)
+    segment = _bit_segment((units + 1).bit_length())
+    # The multiplier is of the joint sensitivity. It hardly depends on it, but what is claimed is composed.
+    main = Segment(UPDATE, length=wish.length, clip=wish.clip, value_bits=bits)
+    joint = arrange((main, segment), weight_bound=None, noisy=True)
+    return law(multiplier(joint.l2_bound, joint.words)), (segment,)
+
+
+def _bit_segment(value_bits: int) -> Segment:
+    return Segment(WITHIN_CLIP, length=1, clip=0.5, value_bits=value_bits, weighted=False)
 
 
 def _norm(bits: int) -> int:
