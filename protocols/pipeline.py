@@ -98,12 +98,21 @@ def quantized(
     return vector
 
 
-def plain_sum(updates: Sequence[NDArray[np.float64]], *, config: RoundConfig) -> NDArray[np.float64]:
+def plain_sum(
+    updates: Sequence[NDArray[np.float64]],
+    *,
+    config: RoundConfig,
+    segments: Sequence[Segments] | None = None,
+) -> Revealed:
     """What a noiseless round over these updates opens, without masks: the same integers, added.
 
     For comparison arms of a simulation; nothing is hidden here.
     """
-    return reveal(np.sum([quantized(update, config=config) for update in updates], axis=0), config=config).sum
+    each = [{}] * len(updates) if segments is None else segments
+    vectors = [
+        quantized(update, config=config, segments=of) for update, of in zip(updates, each, strict=True)
+    ]
+    return reveal(np.sum(vectors, axis=0), config=config)
 
 
 def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> Revealed:

@@ -287,6 +287,8 @@ class _Progress:
             )
         spent = shown(row.epsilons.server_colluding) if row.epsilons is not None else "none: no noise"
         self._last = f"survivors {row.survivors}  epsilon so far {spent}"
+        if row.clipping is not None:
+            self._last += f"  clip {row.clipping.clip:.4g}"
         self._bar.update(self._task, advance=1)
         if not self._live:
             accuracy = row.truth["personalized"]
@@ -328,12 +330,29 @@ def _print_summary(summary: dict[str, Any]) -> None:
         f"Privacy: {privacy['statement']}.",
         f"Every opened sum {exact} the integer sum of the accepted vectors; at least "
         f"{summary['survivors_min']} of {summary['clients']} clients survived each round.",
+        *_clipping_and_end(summary),
         f"A round took {summary['cost']['round_seconds_median']:.1f} s for all clients and the server.",
         f"Intervals cover the mean of {released['gain_mean']['covers']}.",
         f"Report: {summary['directory']}/report.html",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _clipping_and_end(summary: dict[str, Any]) -> list[str]:
+    """What to say of a clip that adapts and of a training that ended early."""
+    lines, clipping = [], summary["clipping"]
+    if clipping is not None:
+        lines.append(
+            f"The clip follows the {clipping['quantile']:.0%} quantile of norms, from "
+            f"{clipping['first']:.4g} in the first round to {clipping['last']:.4g} in the last."
+        )
+    if summary["ended_early"]:
+        lines.append(
+            f"Training ended early, after {summary['rounds_trained']} of {summary['rounds']} rounds: "
+            f"{summary['ended_early_reason']}."
+        )
+    return lines
 
 
 def _as_json(toml: str) -> str:

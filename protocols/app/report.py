@@ -104,6 +104,7 @@ def render(summary: dict[str, Any], history: dict[str, Any]) -> str:
         arms=_ARMS,
         phases=history["phases"],
         phase_notes=_PHASES,
+        clips=[row for row in history["rounds"] if row["clipping"] is not None],
         totals=totals,
         final=history["rounds"][-1],
         gain=_tally(gains),

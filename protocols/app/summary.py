@@ -4,6 +4,7 @@ import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -38,7 +39,11 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "seed": settings.seed,
         "clients": settings.clients,
         "rounds": settings.rounds,
+        "rounds_trained": sum(row.purpose == "training" for row in rows),
+        "ended_early": outcome.ended_early is not None,
+        "ended_early_reason": outcome.ended_early,
         "dropouts": sum(row.dropped for row in rows),
+        "sat_out": sum(row.sat_out for row in rows),
         "survivors_min": min(row.survivors for row in rows),
         "degree": config.clients - 1 if config.degree is None else config.degree,
         "threshold": config.threshold,
@@ -55,6 +60,7 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
             }
             for metric in outcome.released
         },
+        "clipping": _clipping(outcome),
         "privacy": _privacy(outcome),
         "cost": _cost(outcome, meter, wall_seconds),
         "transcript_head": transcript_head,
@@ -74,12 +80,22 @@ def history(outcome: Outcome, meter: Meter) -> dict[str, Any]:
                 "epsilon_server": row.epsilons.server if row.epsilons else None,
                 "epsilon_server_colluding": row.epsilons.server_colluding if row.epsilons else None,
                 "truth": row.truth,
+                "sat_out": row.sat_out,
+                "clipping": asdict(row.clipping) if row.clipping is not None else None,
             }
             for row in outcome.rows
         ],
         "per_client": {name: values.tolist() for name, values in outcome.per_client.items()},
         "phases": _phases(outcome, meter),
     }
+
+
+def _clipping(outcome: Outcome) -> dict[str, float] | None:
+    """Where the clip adapts: the quantile it follows, and the clips of the first and the last round."""
+    clips = [row.clipping.clip for row in outcome.rows if row.clipping is not None]
+    if not clips:
+        return None
+    return {"quantile": outcome.settings.clip_quantile, "first": clips[0], "last": clips[-1]}
 
 
 def _privacy(outcome: Outcome) -> dict[str, Any]:

@@ -7,7 +7,7 @@ use plain sums, which a test proves equal to noiseless masked ones bit for bit.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,19 +15,17 @@ from numpy.typing import NDArray
 
 from dp.accounting import NamedEpsilons, named_epsilons
 from dp.ledger import Ledger
-from dp.metrics import MeanMetric, Released
-from personalization.algorithms import accuracy, ffgg, fit_head, local_only, momentum_step, server_step
+from dp.metrics import MeanMetric
+from personalization.algorithms import accuracy, local_only, server_step
 from personalization.averaging import fedavg_parts, fedavg_update, fedavg_vector
 from personalization.bodies import Body, PixelBody
-from personalization.data import ClientData
 from personalization.errors import PersonalizationError
 from personalization.private_state import PrivateState
 from personalization.tasks import CLASSES, digits
 from personalization.tasks import Federation as FederationData
-from personalization.vector import FloatArray
 from protocols.config import RoundConfig
 from protocols.context import ClientId
-from protocols.errors import ConfigError, InputError
+from protocols.errors import ConfigError, InputError, ThresholdError
 from protocols.evaluation import prepare_metrics, release_metrics
 from protocols.meter import Meter
 from protocols.noise import as_seed
@@ -41,6 +39,10 @@ from secagg.kdf import Label, derive
 from secagg.prg import uniform_words
 from secagg.ring import Words
 
+from .arm import Arm, public_number
+from .client_budgets import ClientBudgets, require_one_round
+from .moving_clip import ClipRow, Vector, no_segments
+from .outcome import Outcome, RoundRow
 from .scenarios import Settings
 
 _LOG = logging.getLogger("protocols")
@@ -52,47 +54,7 @@ METRICS: Final = (
     MeanMetric(name="gain", low=-1.0, high=1.0),
 )
 
-Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class RoundRow:
-    """What is known after a round.
-
-    Attributes:
-        round: From 1; the last is the evaluation.
-        purpose: "training" or "evaluation".
-        survivors: How many clients the opened sum holds.
-        dropped: How many vanished.
-        exact: Whether the sum equalled the integer sum of the accepted vectors.
-        epsilons: Spent so far; None without noise.
-        unusable: Clients that submitted zeros because their update could not be used; simulation truth.
-        seconds: What the round took, without comparisons, by the meter's clock.
-        truth: Mean held-out accuracy by arm after this round, which only a simulation can know.
-    """
-
-    round: int
-    purpose: str
-    survivors: int
-    dropped: int
-    exact: bool
-    epsilons: NamedEpsilons | None
-    truth: dict[str, float]
-    unusable: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Outcome:
-    """Everything a run leaves behind."""
-
-    settings: Settings
-    plan: SessionPlan
-    rows: list[RoundRow] = field(default_factory=list)
-    released: tuple[Released, ...] = ()
-    shared: Vector = field(default_factory=lambda: np.zeros(0))
-    per_client: dict[str, Vector] = field(default_factory=dict)
-    epsilons: dict[str, NamedEpsilons] = field(default_factory=dict)
+__all__ = ["METRICS", "Outcome", "RoundRow", "dropouts", "plan", "train"]
 
 
 def plan(settings: Settings) -> SessionPlan:
@@ -106,7 +68,8 @@ def plan(settings: Settings) -> SessionPlan:
             clients=settings.clients,
             rounds=settings.rounds,
             length=settings.tuned.body.length,
-            clip=settings.clip,
+            clip=1.0 if settings.adaptive_clip else settings.clip,
+            clip_bit=settings.adaptive_clip,
             value_bits=settings.value_bits,
             corrupt_fraction=settings.corrupt_fraction,
             survivor_fraction=settings.survivor_fraction,
@@ -123,55 +86,8 @@ def plan(settings: Settings) -> SessionPlan:
             f"{session.training.minimum_survivors} must stay: lower dropout, survivor_fraction or "
             "corrupt_fraction"
         )
+    require_one_round(settings, session)
     return session
-
-
-@dataclass(slots=True)
-class _Arm:
-    """A shared vector with the server's momentum, and every client's private state beside it."""
-
-    settings: Settings
-    data: Sequence[ClientData]
-    shared: Vector
-    private: list[PrivateState]
-    velocity: Vector = field(init=False)
-    unusable: int = 0
-
-    def __post_init__(self) -> None:
-        self.velocity = np.zeros_like(self.shared)
-
-    @property
-    def model(self) -> bytes:
-        """What the server sends: little-endian float32."""
-        return self.shared.astype("<f4").tobytes()
-
-    def update(self, client: int, model: bytes, round_number: int) -> Vector:
-        """One client's FFGG step on the model it was sent; its private head stays here."""
-        shared = np.frombuffer(model, "<f4")
-        result = ffgg(
-            shared,
-            self.private[client],
-            self.data[client],
-            settings=self.settings.ffgg,
-            seed=_number(self.settings.seed, "folds", client, round_number),
-        )
-        self.private[client] = result.private
-        return result.update
-
-    def step(self, mean: Vector, round_number: int) -> None:
-        """The server's step on the mean of an opened sum."""
-        rate = self.settings.tuned.rate_at(round_number - 1)
-        self.velocity = momentum_step(self.velocity, mean, momentum=self.settings.momentum)
-        with np.errstate(over="ignore"):
-            shared = server_step(self.shared, self.velocity, rate=rate)
-            finite = np.isfinite(shared.astype("<f4")).all()
-        if not finite:
-            raise ConfigError("training diverged: lower server_rate or clip")
-        self.shared = shared
-
-    def personalize(self, client: int, shared: FloatArray) -> PrivateState:
-        """The head a client would use with a shared vector."""
-        return fit_head(shared, self.private[client], self.data[client], settings=self.settings.ffgg)
 
 
 def train(
@@ -204,20 +120,29 @@ def train(
     outcome = Outcome(settings, planned)
     task = digits(clients=settings.clients, seed=settings.seed)
     arms = _Arms(settings, task, planned)
-    with Federation(
-        planned.training,
-        planned.evaluation,
-        seed=settings.seed,
-        transcript=transcript,
-        commit=_committer(ledger, planned),
-        meter=meter,
-        on_phase=on_phase,
-        processes=processes,
-    ) as session:
+    with (
+        Federation(
+            planned.training,
+            planned.evaluation,
+            seed=settings.seed,
+            transcript=transcript,
+            commit=_committer(ledger, planned),
+            meter=meter,
+            on_phase=on_phase,
+            processes=processes,
+        ) as session,
+        ClientBudgets(settings, planned) as budgets,
+    ):
         for number in range(1, settings.rounds + 1):
-            outcome.rows.append(_train_round(number, arms, session, ledger))
+            try:
+                outcome.rows.append(_train_round(number, arms, session, ledger, budgets))
+            except ThresholdError:
+                if not budgets.refused:
+                    raise
+                outcome.ended_early = _why_early(number, settings, planned, budgets.refused)
+                break
             on_round(outcome.rows[-1])
-        outcome.rows.append(_evaluate(outcome, arms, session, ledger))
+        outcome.rows.append(_evaluate(outcome, arms, session, ledger, budgets))
         on_round(outcome.rows[-1])
     return outcome
 
@@ -230,26 +155,34 @@ class _Arms:
         self._task, self._data, self._settings = task, data, settings
         self._plain_config = planned.training.without_noise()
         initial = settings.tuned.initial(seed=settings.seed)
-        self.secure = _Arm(settings, data, initial, [PrivateState() for _ in data])
-        self.plain = _Arm(settings, data, initial, [PrivateState() for _ in data])
+        self.secure = Arm(settings, data, initial, [PrivateState() for _ in data])
+        self.plain = Arm(settings, data, initial, [PrivateState() for _ in data])
         self._average = fedavg_vector(initial, width=settings.width, classes=CLASSES)
         self.local = self._scored(
             [(np.zeros(0), local_only(d, ridge=settings.local_ridge)) for d in data], PixelBody()
         )
 
-    def advance(self, number: int, mean: Vector, survivors: Sequence[int]) -> None:
-        """Step every arm on what the round's survivors gave."""
-        self.secure.step(mean, number)
-        updates = [self.plain.update(client, self.plain.model, number) for client in survivors]
-        self.plain.step(plain_sum(updates, config=self._plain_config) / len(survivors), number)
-        seeds = {c: _number(self._settings.seed, "batches", c, number) for c in survivors}
+    def advance(self, number: int, result: RoundResult) -> ClipRow | None:
+        """Step every arm on what the round's survivors gave, and tell of the clip if it moves."""
+        survivors, clip = result.survivors, self.secure.clip
+        fraction = self.secure.step_and_clip(result, len(survivors), number)
+        given = [self.plain.give(client, self.plain.message, number) for client in survivors]
+        updates, segments = zip(*given, strict=True)
+        plain = plain_sum(updates, config=self._plain_config, segments=segments)
+        self.plain.step_and_clip(plain, len(survivors), number)
+        seeds = {c: public_number(self._settings.seed, "batches", c, number) for c in survivors}
         steps = [
             fedavg_update(self._average, self._data[c], settings=self._settings.tuned.fedavg, seed=seeds[c])
             for c in survivors
         ]
         self._average = server_step(self._average, np.mean(steps, axis=0), rate=1.0)
+        if fraction is None:
+            return None
+        norms = [self.secure.norms[client] for client in survivors if client in self.secure.norms]
+        exact = float(np.quantile(norms, self._settings.clip_quantile)) if norms else None
+        return ClipRow(clip, fraction, exact)
 
-    def personalized(self, arm: _Arm) -> Vector:
+    def personalized(self, arm: Arm) -> Vector:
         """Each client's held-out accuracy with its own head on the arm's shared vector."""
         sent = np.frombuffer(arm.model, "<f4").astype(np.float64)
         models = [(sent, arm.personalize(c, sent)) for c in range(len(self._data))]
@@ -284,37 +217,57 @@ class _Arms:
         )
 
 
-def _train_round(number: int, arms: _Arms, session: Federation, ledger: Ledger) -> RoundRow:
-    arm, drop = arms.secure, dropouts(arms.secure.settings, number)
-    result = session.round(
-        lambda client, need: _contribute(arm, client, need, session), drop=drop, model=arm.model
+def _why_early(number: int, settings: Settings, planned: SessionPlan, refused: int) -> str:
+    return (
+        f"{refused} of {settings.clients} clients sat out training round {number} of {settings.rounds}: with "
+        f"it and the evaluation they would exceed their budget of epsilon {settings.client_epsilon:g}, and "
+        f"{planned.training.minimum_survivors} clients must stay"
     )
-    arms.advance(number, result.mean, result.survivors)
-    unusable, arm.unusable = arm.unusable, 0
-    return _row("training", result, drop, arms.truth(), _spent(ledger, arm.settings), unusable)
+
+
+def _train_round(
+    number: int, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
+) -> RoundRow:
+    arm, drop = arms.secure, dropouts(arms.secure.settings, number)
+    budgets.refused, arm.unusable = 0, 0
+    arm.norms.clear()
+
+    def contribute(client: ClientId, need: NeedInput) -> Words | None:
+        granted = budgets.grant(client, need, "training")
+        return _contribute(arm, client, need, session) if granted else None
+
+    result = session.round(contribute, drop=drop, model=arm.message)
+    clipping = arms.advance(number, result)
+    return replace(
+        _row("training", result, drop, arms.truth(), _spent(ledger, arm.settings)),
+        unusable=arm.unusable,
+        sat_out=budgets.refused,
+        clipping=clipping,
+    )
 
 
 def _row(
-    purpose: str,
-    result: RoundResult,
-    drop: Drop,
-    truth: dict[str, float],
-    epsilons: NamedEpsilons | None,
-    unusable: int = 0,
+    purpose: str, result: RoundResult, drop: Drop, truth: dict[str, float], epsilons: NamedEpsilons | None
 ) -> RoundRow:
     survivors = len(result.survivors)
     return RoundRow(
-        result.round, purpose, survivors, len(drop), result.exact, epsilons, truth, unusable, result.seconds
+        result.round, purpose, survivors, len(drop), result.exact, epsilons, truth, seconds=result.seconds
     )
 
 
-def _evaluate(outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger) -> RoundRow:
+def _evaluate(
+    outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
+) -> RoundRow:
     """Release mean accuracy and mean gain; keep the truth they estimate beside them."""
     settings, config = outcome.settings, outcome.plan.evaluation
     scores = arms.personalized(arms.secure)
     drop = dropouts(settings, settings.rounds + 1)
 
-    def contribute(client: ClientId, need: NeedInput) -> Words:
+    budgets.refused = 0
+
+    def contribute(client: ClientId, need: NeedInput) -> Words | None:
+        if not budgets.grant(client, need, "evaluation"):
+            return None
         try:
             personalized = arms.score(client, np.frombuffer(need.model, "<f4"))
             values = {"personalized": personalized, "gain": personalized - float(arms.local[client])}
@@ -340,19 +293,22 @@ def _evaluate(outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger
             part = [release for release in releases if release.purpose == purpose]
             outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
     truth = {name: float(values.mean()) for name, values in outcome.per_client.items()}
-    return _row("evaluation", result, drop, truth, _spent(ledger, settings))
+    row = _row("evaluation", result, drop, truth, _spent(ledger, settings))
+    return replace(row, sat_out=budgets.refused)
 
 
-def _contribute(arm: _Arm, client: ClientId, need: NeedInput, session: Federation) -> Words:
+def _contribute(arm: Arm, client: ClientId, need: NeedInput, session: Federation) -> Words:
     """One client's input: its update, or zeros if that is unusable, with its noise either way."""
     seed = session.noise_seed(client, need.round)
     try:
-        return prepare(arm.update(client, need.model, need.round), config=need.config, seed=seed)
+        update, segments = arm.give(client, need.model, need.round)
+        return prepare(update, config=need.config, seed=seed, segments=segments)
     except (InputError, PersonalizationError, ArithmeticError, np.linalg.LinAlgError) as error:
         # Logged on the client's own machine only: a refusal on the wire would name it.
         arm.unusable += 1
         _LOG.warning("client %d submits zeros in round %d: %s", client, need.round, error)
-        return prepare(np.zeros(need.config.length), config=need.config, seed=seed)
+        zeros, segments = np.zeros(need.config.length), no_segments(need.config)
+        return prepare(zeros, config=need.config, seed=seed, segments=segments)
 
 
 def dropouts(settings: Settings, round_number: int) -> Drop:
@@ -389,8 +345,3 @@ def _committer(ledger: Ledger, planned: SessionPlan) -> Callable[[Opening], None
 
 def _spent(ledger: Ledger, settings: Settings) -> NamedEpsilons | None:
     return named_epsilons(ledger.releases(), delta=settings.delta) if settings.noise else None
-
-
-def _number(seed: int, *purpose: str | int) -> int:
-    """A public 64-bit seed for one use in the simulation's learning."""
-    return int(uniform_words(derive(as_seed(seed), Label.SIMULATION, "learning", *purpose), 1)[0])

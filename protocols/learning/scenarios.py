@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from dp.accounting import MAX_EPSILON
 from personalization.algorithms import FfggSettings
 from personalization.tasks import DigitsSettings
 from protocols.checks import shown
@@ -17,6 +18,9 @@ from protocols.errors import ConfigError
 
 _TUNED: Final = DigitsSettings()
 _NAMES: Final = ("digits", "digits-1000")
+# Far beyond anything sensible, and far from where float64 breaks down inside a fit.
+LEAST: Final = 1e-9
+MOST: Final = 1e9
 _MAX_CONFIG_BYTES: Final = 1 << 14
 # A dotted key costs the square of its parts: half a million of them, one megabyte, filled all memory.
 _MAX_LINE: Final = 500
@@ -44,7 +48,12 @@ class Settings:
         epsilon: Against the server with the corrupt clients, training and evaluation together.
         delta: Of that epsilon.
         value_bits: Most bits per coordinate.
-        clip: L2 bound of one client's update.
+        clip: L2 bound of one client's update; of the first round where it adapts.
+        adaptive_clip: Whether the clip follows a quantile of the clients' norms, learned in the same sum.
+        clip_quantile: The quantile, in (0, 1).
+        clip_rate: How fast: a round changes the clip by a factor of at most exp(clip_rate).
+        client_epsilon: Every client's own budget, training and evaluation together, at `delta`; a client
+            sits out what would exceed it. 0 for none.
         server_rate: Step of the server in the first round.
         rate_decay: By how much of itself the step falls, on a line over the rounds; in [0, 1].
         momentum: Of the server, in [0, 1).
@@ -70,6 +79,10 @@ class Settings:
     delta: float = 1e-5
     value_bits: int = 14
     clip: float = _TUNED.clip
+    adaptive_clip: bool = False
+    clip_quantile: float = 0.5
+    clip_rate: float = 0.2
+    client_epsilon: float = 0.0
     server_rate: float = _TUNED.server_rate
     rate_decay: float = _TUNED.rate_decay
     momentum: float = _TUNED.momentum
@@ -96,14 +109,27 @@ class Settings:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is a fraction from 0 to below 1, not {self.dropout}")
         for name in ("clip", "server_rate", "scale", "ridge", "local_ridge"):
-            # Far beyond anything sensible, and far from where float64 breaks down inside a fit.
-            if not 1e-9 <= getattr(self, name) <= 1e9:
-                raise ConfigError(f"{name} is a number from 1e-9 to 1e9, not {getattr(self, name)}")
+            if not LEAST <= getattr(self, name) <= MOST:
+                raise ConfigError(f"{name} is a number from {LEAST:g} to {MOST:g}, not {getattr(self, name)}")
         if not 0 <= self.rate_decay <= 1:
             raise ConfigError(f"rate_decay is a fraction from 0 to 1, not {self.rate_decay}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum is a fraction from 0 to below 1, not {self.momentum}")
+        if not 0 < self.clip_quantile < 1 or not 0 < self.clip_rate <= 10:
+            raise ConfigError(
+                "clip_quantile is a fraction between 0 and 1 and clip_rate above 0 and at most 10, not "
+                f"{self.clip_quantile}, {self.clip_rate}"
+            )
+        self._check_client_epsilon()
         _ = self.ffgg  # refuses what no head can be fitted with
+
+    def _check_client_epsilon(self) -> None:
+        if not 0 <= self.client_epsilon <= MAX_EPSILON:
+            raise ConfigError(
+                f"client_epsilon is a number from 0 to {MAX_EPSILON:g}, not {self.client_epsilon}"
+            )
+        if self.client_epsilon and not self.noise:
+            raise ConfigError("client_epsilon needs noise: no budget covers a round without it")
 
     @property
     def tuned(self) -> DigitsSettings:

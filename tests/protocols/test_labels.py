@@ -33,7 +33,7 @@ SEVERAL = {
     "SIMULATION": {
         "simulated.secret",
         "learning.federated.dropouts",
-        "learning.federated._number",
+        "learning.arm.public_number",
     },
 }
 

@@ -37,6 +37,7 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
             "purpose": "training" if number <= rounds else "evaluation",
             "survivors": clients,
             "dropped": 0,
+            "clipping": None,
             "epsilon_server": math.sqrt(number) if noise else None,
             "epsilon_server_colluding": 1.3 * math.sqrt(number) if noise else None,
             "truth": truth,
@@ -49,6 +50,10 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
         "seed": 7,
         "clients": clients,
         "rounds": rounds,
+        "rounds_trained": rounds,
+        "ended_early": False,
+        "ended_early_reason": None,
+        "clipping": None,
         "dropouts": 3,
         "survivors_min": clients - 1,
         "threshold": clients - 2,
@@ -256,6 +261,32 @@ def test_without_noise_says_that_nothing_is_guaranteed() -> None:
     assert "Visible to everyone, and differentially private" not in text
     assert "None" not in text
     assert page.count("<svg") == 6
+
+
+def test_a_clip_that_adapts_is_shown_by_round_beside_the_exact_quantile() -> None:
+    summary, history = made(rounds=60)
+    assert "Clip by round" not in text_of(render(summary, history))
+    for row in history["rounds"][:-1]:
+        row["clipping"] = {"clip": row["round"] / 8, "fraction": 0.25, "quantile": 3.5}
+    history["rounds"][59]["clipping"]["quantile"] = None
+    summary["clipping"] = {"quantile": 0.5, "first": 0.125, "last": 7.5}
+    page = render(summary, history)
+    assert "follows the 50.0% quantile" in text_of(page)
+    assert "simulation truth The survivors' exact quantile" in text_of(page)
+    cells = re.findall(r'<tr><th scope="row">(\d+)</th>(.*?)</tr>', page)
+    shown = {int(number): re.findall(r"<td[^>]*>([^<]*)</td>", rest) for number, rest in cells}
+    assert shown[1] == ["0.125", "25.0%", "3.5"]
+    assert shown[60] == ["7.5", "25.0%", "none"]
+    assert sorted(shown) == [*range(1, 61, 3), 60]
+
+
+def test_an_early_end_is_told_with_its_reason() -> None:
+    summary, history = made(rounds=2)
+    assert "ended early" not in text_of(render(summary, history))
+    summary |= {"ended_early": True, "ended_early_reason": "9 of 20 clients sat out <round 3>"}
+    shown = text_of(render(summary, history))
+    assert "Training ended early," in shown
+    assert "after 2 rounds: 9 of 20 clients sat out <round 3>." in shown
 
 
 def test_a_wrong_sum_is_told_first() -> None:

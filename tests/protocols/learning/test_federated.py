@@ -17,7 +17,8 @@ from protocols import wire
 from protocols.app import run as application
 from protocols.client_session import ClientSession
 from protocols.errors import ConfigError
-from protocols.learning import federated
+from protocols.learning import arm, federated
+from protocols.learning.arm import Arm
 from protocols.learning.scenarios import Settings, load
 from protocols.meter import Meter
 from protocols.outputs import Send
@@ -175,7 +176,7 @@ def test_an_unusable_update_becomes_zeros_with_noise(
             result.update[3] = np.nan
         return result
 
-    monkeypatch.setattr(federated, "ffgg", broken)
+    monkeypatch.setattr(arm, "ffgg", broken)
     with caplog.at_level(logging.WARNING, logger="protocols"):
         outcome = _train()
     assert all(row.exact for row in outcome.rows)
@@ -192,18 +193,22 @@ def test_the_same_settings_give_the_same_bits_and_another_seed_does_not() -> Non
     assert not np.array_equal(one.shared, other.shared)
 
 
-def test_without_noise_the_secure_arm_is_the_plain_arm_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[federated._Arm] = []
-    post_init = federated._Arm.__post_init__
+@pytest.mark.parametrize("adaptive", ["false", "true"])
+def test_without_noise_the_secure_arm_is_the_plain_arm_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch, adaptive: str
+) -> None:
+    made: list[Arm] = []
+    post_init = Arm.__post_init__
 
-    def keep(self: federated._Arm) -> None:
+    def keep(self: Arm) -> None:
         post_init(self)
         made.append(self)
 
-    monkeypatch.setattr(federated._Arm, "__post_init__", keep)
-    outcome = _train(load("digits", ["clients=12", "rounds=3", "noise=false"]))
+    monkeypatch.setattr(Arm, "__post_init__", keep)
+    outcome = _train(load("digits", ["clients=12", "rounds=3", "noise=false", f"adaptive_clip={adaptive}"]))
     secure, plain = made
     assert np.array_equal(secure.shared, plain.shared)
+    assert secure.clip == plain.clip
     assert secure.shared.any()
     assert outcome.epsilons == {}
 
@@ -226,10 +231,10 @@ def test_the_evaluation_scores_the_model_that_was_sent(monkeypatch: pytest.Monke
 
 
 def test_a_diverging_server_step_is_refused() -> None:
-    arm = federated._Arm(SMALL, [], np.zeros(1040), [])
+    stepping = Arm(SMALL, [], np.zeros(1040), [])
     with pytest.raises(ConfigError, match="diverged"):
-        arm.step(np.full(1040, 1e39), 1)
-    assert not arm.shared.any()
+        stepping.step(np.full(1040, 1e39), 1)
+    assert not stepping.shared.any()
 
 
 def test_the_closed_form_runs_the_scenario_too() -> None:

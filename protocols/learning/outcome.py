@@ -1,0 +1,61 @@
+"""What a run leaves behind, as values."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dp.accounting import NamedEpsilons
+from dp.metrics import Released
+from protocols.plan import SessionPlan
+
+from .moving_clip import ClipRow, Vector
+from .scenarios import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """What is known after a round.
+
+    Attributes:
+        round: From 1; the last is the evaluation.
+        purpose: "training" or "evaluation".
+        survivors: How many clients the opened sum holds.
+        dropped: How many vanished.
+        exact: Whether the sum equalled the integer sum of the accepted vectors.
+        epsilons: Spent so far; None without noise.
+        unusable: Clients that submitted zeros because their update could not be used; simulation truth.
+        sat_out: Clients whose own budget did not cover the round.
+        clipping: Where the clip adapts, in a training round; else None.
+        seconds: What the round took, without comparisons, by the meter's clock.
+        truth: Mean held-out accuracy by arm after this round, which only a simulation can know.
+    """
+
+    round: int
+    purpose: str
+    survivors: int
+    dropped: int
+    exact: bool
+    epsilons: NamedEpsilons | None
+    truth: dict[str, float]
+    unusable: int = 0
+    seconds: float = 0.0
+    sat_out: int = 0
+    clipping: ClipRow | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything a run leaves behind.
+
+    Attributes:
+        ended_early: Why training stopped before its last round; None if it did not.
+    """
+
+    settings: Settings
+    plan: SessionPlan
+    rows: list[RoundRow] = field(default_factory=list)
+    released: tuple[Released, ...] = ()
+    shared: Vector = field(default_factory=lambda: np.zeros(0))
+    per_client: dict[str, Vector] = field(default_factory=dict)
+    epsilons: dict[str, NamedEpsilons] = field(default_factory=dict)
+    ended_early: str | None = None
