@@ -62,7 +62,7 @@ def split_clip(message: bytes) -> tuple[bytes, float]:
         raise InputError(f"a model with its clip has at least {_CLIP.size} bytes, not {len(message)}")
     (clip,) = _CLIP.unpack(message[-_CLIP.size :])
     if not LEAST <= clip <= MOST:  # NaN is refused as well
-        raise InputError(f"the round's clip is a number from {LEAST:g} to {MOST:g}, not {clip!r}")
+        raise InputError(f"the round's clip is a number from 1e-9 to 1e9, not {clip!r}")
     return message[: -_CLIP.size], clip
 
 

@@ -110,7 +110,7 @@ class Settings:
             raise ConfigError(f"dropout is a fraction from 0 to below 1, not {self.dropout}")
         for name in ("clip", "server_rate", "scale", "ridge", "local_ridge"):
             if not LEAST <= getattr(self, name) <= MOST:
-                raise ConfigError(f"{name} is a number from {LEAST:g} to {MOST:g}, not {getattr(self, name)}")
+                raise ConfigError(f"{name} is a number from 1e-9 to 1e9, not {getattr(self, name)}")
         if not 0 <= self.rate_decay <= 1:
             raise ConfigError(f"rate_decay is a fraction from 0 to 1, not {self.rate_decay}")
         if not 0 <= self.momentum < 1:
