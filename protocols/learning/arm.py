@@ -59,8 +59,9 @@ class Arm:
             return self.update(client, message, round_number), {}
         model, clip = split_clip(message)
         update = self.update(client, model, round_number)
+        values, segments = normalised(update, clip)
         self.norms[client] = math.hypot(*update)
-        return normalised(update, clip)
+        return values, segments
 
     def update(self, client: int, model: bytes, round_number: int) -> Vector:
         """One client's FFGG step on the model it was sent; its private head stays here."""

@@ -58,8 +58,10 @@ def split_clip(message: bytes) -> tuple[bytes, float]:
         InputError: If there is no clip, or one that no server of good will sends. The client then submits
             zeros, as for any input it cannot use, and says why on its own machine only.
     """
-    if len(message) < _CLIP.size:
-        raise InputError(f"a model with its clip has at least {_CLIP.size} bytes, not {len(message)}")
+    if len(message) < _CLIP.size or len(message) % 4:
+        raise InputError(
+            f"a model with its clip is float32 numbers and {_CLIP.size} bytes, not {len(message)} bytes"
+        )
     (clip,) = _CLIP.unpack(message[-_CLIP.size :])
     if not LEAST <= clip <= MOST:  # NaN is refused as well
         raise InputError(f"the round's clip is a number from 1e-9 to 1e9, not {clip!r}")

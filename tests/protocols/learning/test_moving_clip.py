@@ -11,6 +11,7 @@ from dp.adaptive import noisy_fraction
 from dp.ledger import Ledger
 from protocols.errors import ConfigError, InputError
 from protocols.learning import federated
+from protocols.learning.arm import Arm
 from protocols.learning.moving_clip import moved, normalised, split_clip, with_clip
 from protocols.learning.scenarios import Settings, load
 from protocols.meter import Meter
@@ -54,7 +55,7 @@ def test_a_client_that_is_sent_an_absurd_clip_submits_zeros_and_half_a_bit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clip: float
 ) -> None:
     with pytest.raises(InputError, match="clip is a number"):
-        split_clip(with_clip(b"model", clip))
+        split_clip(with_clip(b"floats32", clip))
     made = federated._Arms(SMALL, federated.digits(clients=12, seed=0), federated.plan(SMALL))
     planned = federated.plan(replace(SMALL, noise=False)).training
     need = NeedInput(1, planned, with_clip(made.secure.model, clip), b"s" * 32)
@@ -67,9 +68,30 @@ def test_a_client_that_is_sent_an_absurd_clip_submits_zeros_and_half_a_bit(
 
 
 def test_a_message_without_a_clip_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 8 bytes"):
-        split_clip(b"short")
-    assert split_clip(with_clip(b"model", 0.25)) == (b"model", 0.25)
+    for message in (b"", b"four", with_clip(b"model", 0.25)):
+        with pytest.raises(InputError, match="is float32 numbers and 8 bytes"):
+            split_clip(message)
+    assert split_clip(with_clip(b"floats32", 0.25)) == (b"floats32", 0.25)
+
+
+def test_an_unusable_update_has_no_norm_and_no_part_in_the_exact_quantile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    update, broke = Arm.update, list[int]()
+
+    def broken(self: Arm, client: int, model: bytes, round_number: int) -> np.ndarray:
+        values = update(self, client, model, round_number)
+        if (client, round_number) != (4, 2) or broke:  # the arm beside it goes on
+            return values
+        broke.append(client)
+        return values * math.nan
+
+    monkeypatch.setattr(Arm, "update", broken)
+    second = run(replace(SMALL, rounds=2, dropout=0.0)).rows[1]
+    assert second.unusable == 1
+    assert second.exact
+    assert second.clipping is not None
+    assert math.isfinite(second.clipping.quantile or math.nan)
 
 
 def test_whatever_the_clip_a_vector_keeps_the_norm_that_the_noise_counts() -> None:
