@@ -297,16 +297,18 @@ def _rounds_fields(rounds: Rounds) -> dict[str, Any]:
         "colluders": release.colluders,
         "length": release.length,
         "sampling": _sampling(release),
+        "surplus_noise": "kept" if release.surplus is None else "removed",
     }
 
 
 def _rounds_line(rounds: Rounds) -> str:
     release = rounds.release
     deviation = math.sqrt(release.variance_against(release.colluders)) / release.l2_sensitivity
+    surplus = "" if release.surplus is None else ", what more survivors add beyond that taken out again"
     return (
         f"  {release.purpose}: {rounds.rounds} of {release.length} numbers each, with Skellam noise of at "
         f"least {deviation:.4g} times one client's L2 bound from {release.minimum_survivors} enforced "
-        f"survivors less {release.colluders} colluders; {_sampling(release)}"
+        f"survivors less {release.colluders} colluders{surplus}; {_sampling(release)}"
     )
 
 

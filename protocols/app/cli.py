@@ -141,6 +141,9 @@ def plan_command(
     ] = None,
     delta: Annotated[float | None, typer.Option(help="Of every epsilon; 1e-5 by default.")] = None,
     clip: Annotated[float, typer.Option(help="L2 bound of an update; the unit of scale and errors.")] = 1.0,
+    remove_surplus: Annotated[
+        bool, typer.Option("--remove-surplus", help="Survivors take noise that nobody needs out again.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
     """Choose degree, threshold and noise for a cohort, with the bounds that prove them."""
@@ -156,7 +159,12 @@ def plan_command(
             dimension=dimension,
             weight_bound=weight_bound,
             privacy=noise.privacy_of(
-                rounds=rounds, epsilon=epsilon, multiplier=multiplier, delta=delta, clip=clip
+                rounds=rounds,
+                epsilon=epsilon,
+                multiplier=multiplier,
+                delta=delta,
+                clip=clip,
+                remove_surplus=remove_surplus,
             ),
         )
         for warning in plan.warnings:

@@ -25,6 +25,7 @@ class Privacy:
         multiplier: Deviation of the guaranteed honest noise over the sensitivity.
         delta: In (0, 1).
         clip: L2 bound of one client's update, in the unit in which errors are told.
+        remove_surplus: Whether noise of survivors beyond the minimum is taken out of the sum again.
     """
 
     rounds: int
@@ -32,6 +33,7 @@ class Privacy:
     multiplier: float | None = None
     delta: float = DELTA
     clip: float = 1.0
+    remove_surplus: bool = False
 
 
 def privacy_of(
@@ -41,6 +43,7 @@ def privacy_of(
     multiplier: float | None,
     delta: float | None,
     clip: float,
+    remove_surplus: bool = False,
 ) -> Privacy | None:
     """The noise that was asked for; None if none was.
 
@@ -52,12 +55,20 @@ def privacy_of(
     if rounds is None or (epsilon is None) == (multiplier is None):
         raise ConfigError("noise is planned for --rounds, and for one of --epsilon and --multiplier")
     delta = DELTA if delta is None else delta
-    return Privacy(rounds=rounds, epsilon=epsilon, multiplier=multiplier, delta=delta, clip=clip)
+    return Privacy(
+        rounds=rounds,
+        epsilon=epsilon,
+        multiplier=multiplier,
+        delta=delta,
+        clip=clip,
+        remove_surplus=remove_surplus,
+    )
 
 
 def plan_noise_of(
     privacy: Privacy,
     *,
+    clients: int,
     minimum_survivors: int,
     colluders: int,
     bits: int | None,
@@ -82,6 +93,7 @@ def plan_noise_of(
             epsilon=privacy.epsilon,
             multiplier=privacy.multiplier,
             largest_weight=weight_bound or 1,
+            clients=clients if privacy.remove_surplus else None,
         )
 
     try:

@@ -207,6 +207,7 @@ def _sized(
     else:
         bits, noise = plan_noise_of(
             privacy,
+            clients=plan.parameters.clients,
             minimum_survivors=plan.minimum_survivors,
             colluders=plan.parameters.corrupt,
             bits=bits,
@@ -215,7 +216,7 @@ def _sized(
         )
         plan = _warned(plan, *promises_little(noise, plan.parameters.clients))
         plan = replace(plan, noise=noise, rounds=privacy.rounds)
-        law = SkellamNoise(multiplier=noise.multiplier)
+        law = SkellamNoise(multiplier=noise.multiplier, remove_surplus=privacy.remove_surplus)
         config = _config(
             plan, bits=bits, length=length, weight_bound=weight_bound, clip=privacy.clip, noise=law
         )

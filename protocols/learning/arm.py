@@ -12,7 +12,8 @@ from personalization.data import ClientData
 from personalization.private_state import PrivateState
 from personalization.vector import FloatArray
 from protocols.errors import ConfigError
-from protocols.pipeline import Revealed, Segments, as_seed
+from protocols.noise import as_seed
+from protocols.pipeline import Revealed, Segments
 from protocols.plan import WITHIN_CLIP
 from protocols.result import RoundResult
 from secagg.kdf import Label, derive

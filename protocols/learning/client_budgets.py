@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from dp.accounting import shown
+from dp.accounting import colluding_epsilon, shown
 from dp.mechanisms import Purpose
-from dp.planning import colluding_epsilon
 from protocols.budget import Budget
 from protocols.context import ClientId
 from protocols.errors import BudgetError, ConfigError

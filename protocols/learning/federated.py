@@ -69,6 +69,7 @@ def plan(settings: Settings) -> SessionPlan:
             rounds=settings.rounds,
             length=settings.tuned.body.length,
             clip=1.0 if settings.adaptive_clip else settings.clip,
+            remove_surplus=settings.remove_surplus,
             clip_bit=settings.adaptive_clip,
             value_bits=settings.value_bits,
             corrupt_fraction=settings.corrupt_fraction,

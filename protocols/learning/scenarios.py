@@ -49,6 +49,7 @@ class Settings:
         delta: Of that epsilon.
         value_bits: Most bits per coordinate.
         clip: L2 bound of one client's update; of the first round where it adapts.
+        remove_surplus: Whether survivors beyond the guaranteed ones take noise that nobody needs out again.
         adaptive_clip: Whether the clip follows a quantile of the clients' norms, learned in the same sum.
         clip_quantile: The quantile, in (0, 1).
         clip_rate: How fast: a round changes the clip by a factor of at most exp(clip_rate).
@@ -79,6 +80,7 @@ class Settings:
     delta: float = 1e-5
     value_bits: int = 14
     clip: float = _TUNED.clip
+    remove_surplus: bool = True
     adaptive_clip: bool = False
     clip_quantile: float = 0.5
     clip_rate: float = 0.2
