@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check accuracy accuracy-1000 bench soak tune tune-1000 clean
+.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench soak tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ bench: install  ## speed beside the hardware's floor, in one run (about nine min
 
 dp-check: install  ## noise, samplers, accountants and refusals against what is promised, with verdicts (about four minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/dp_check.py
+
+metrics-check: install  ## private evaluation: errors and coverage over 4,000 simulations, with verdicts (about two minutes)
+	$(BIN)/python benchmarks/metrics_check.py
 
 soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
 	$(BIN)/python benchmarks/soak.py

@@ -285,7 +285,7 @@ def _goodness(drawn: np.ndarray, table: Any) -> float:
 
 
 def clipping() -> Iterator[Check]:
-    """From thirty times off in either direction, sixty rounds, to a quantile of a hundred log-normal norms."""
+    """From thirty times off, either way, in sixty rounds to a quantile of a hundred log-normal norms."""
     errors = []
     for target, rate in ((0.5, 0.2), (0.8, 0.5), (0.3, 0.3)):
         for start in (1 / 30, 30.0):

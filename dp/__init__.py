@@ -18,14 +18,27 @@ if TYPE_CHECKING:
     from dp.calibration import calibrate_gaussian
     from dp.clipping import Grid, dequantize, quantize
     from dp.contribution import Contribution, contribute, contribute_records, joined, noisy
+    from dp.curves import AucMetric, CalibrationMetric
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
     from dp.errors import CalibrationError, DPError, DPInputError, LedgerError, UnaccountedReadError
     from dp.example_events import ExampleTraining, example_epsilon
     from dp.example_level import PrivateTraining, make_private
     from dp.gaussian import gaussian_epsilon
+    from dp.groups import GroupMeans
+    from dp.histograms import Histogram
+    from dp.intervals import Figure, Noise, Released, Suppressed
     from dp.ledger import Ledger, LedgerEntry
     from dp.mechanisms import FixedCohort, PoissonSampling, SkellamRelease, local_variance
-    from dp.metrics import MeanMetric, Released, encode_metrics, metrics_clip, release_means
+    from dp.metrics import (
+        ChangeMetric,
+        MeanMetric,
+        Metric,
+        Weighted,
+        encode_metrics,
+        metrics_clip,
+        metrics_length,
+        release_metrics,
+    )
     from dp.planning import (
         NoisePlan,
         PlannedRelease,
@@ -33,6 +46,7 @@ if TYPE_CHECKING:
         plan_noise,
         rounds_left,
     )
+    from dp.ratios import ClassCounts, WeightedAccuracy
     from dp.rotation import Flattening, flattening, padded_length, rotate, rotate_back
     from dp.rounding import l1_bound, quantize_stochastic, stochastic_norm
     from dp.samplers import sampler_distance, skellam, skellam_tail
@@ -42,20 +56,29 @@ if TYPE_CHECKING:
     from dp.surplus import Surplus
 
 __all__ = [
+    "AucMetric",
     "CalibrationError",
+    "CalibrationMetric",
+    "ChangeMetric",
+    "ClassCounts",
     "Contribution",
     "DPError",
     "DPInputError",
     "ExampleTraining",
+    "Figure",
     "FixedCohort",
     "Flattening",
     "GaussianAccountant",
     "Grid",
+    "GroupMeans",
+    "Histogram",
     "Ledger",
     "LedgerEntry",
     "LedgerError",
     "MeanMetric",
+    "Metric",
     "NamedEpsilons",
+    "Noise",
     "NoisePlan",
     "PlannedRelease",
     "PoissonSampling",
@@ -63,8 +86,11 @@ __all__ = [
     "Released",
     "SkellamRelease",
     "Statement",
+    "Suppressed",
     "Surplus",
     "UnaccountedReadError",
+    "Weighted",
+    "WeightedAccuracy",
     "bit_units",
     "calibrate_gaussian",
     "calibrate_multiplier",
@@ -84,6 +110,7 @@ __all__ = [
     "make_private",
     "make_statement",
     "metrics_clip",
+    "metrics_length",
     "named_epsilons",
     "next_clip",
     "noisy",
@@ -92,7 +119,7 @@ __all__ = [
     "plan_noise",
     "quantize",
     "quantize_stochastic",
-    "release_means",
+    "release_metrics",
     "rotate",
     "rotate_back",
     "rounds_left",
@@ -134,6 +161,7 @@ _HOMES = {
         "joined",
         "noisy",
     ),
+    "curves": ("AucMetric", "CalibrationMetric"),
     "discrete_gaussian": ("discrete_gaussian_sum_epsilon",),
     "errors": (
         "CalibrationError",
@@ -151,6 +179,9 @@ _HOMES = {
         "make_private",
     ),
     "gaussian": ("gaussian_epsilon",),
+    "groups": ("GroupMeans",),
+    "histograms": ("Histogram",),
+    "intervals": ("Figure", "Noise", "Released", "Suppressed"),
     "ledger": (
         "Ledger",
         "LedgerEntry",
@@ -162,11 +193,14 @@ _HOMES = {
         "local_variance",
     ),
     "metrics": (
+        "ChangeMetric",
         "MeanMetric",
-        "Released",
+        "Metric",
+        "Weighted",
         "encode_metrics",
         "metrics_clip",
-        "release_means",
+        "metrics_length",
+        "release_metrics",
     ),
     "planning": (
         "NoisePlan",
@@ -175,6 +209,7 @@ _HOMES = {
         "plan_noise",
         "rounds_left",
     ),
+    "ratios": ("ClassCounts", "WeightedAccuracy"),
     "rotation": (
         "Flattening",
         "flattening",

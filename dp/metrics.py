@@ -1,38 +1,70 @@
-"""Private means of bounded metrics: one vector per client, one noise, one event.
+"""Private means and shares of clients, and how metrics are joined into one vector.
 
-Each client centres its values, so that a value of which nothing is known contributes zero; the vector goes
-through the same clipping, noise and secure sum as an update. K metrics in one vector cost the root of their
-summed squares, not K budgets.
+One vector per client, one clip, one noise, one event: K metrics cost the root of their summed squared bounds,
+not K budgets. A metric says how many coordinates it has, how long they can be together, how a client's value
+becomes them, and what a noisy sum of them releases. Values are centred where they have a centre, so that one
+of which nothing is known contributes zero.
 
-This module must not see a client's value outside `encode_metrics` and must not divide by a private count:
-the number of survivors is public under secure aggregation. Bounds are public constants, never fitted to data.
+The client's half is total: whatever a client holds, NaN, nothing, text, a value out of range, it gives
+coordinates within the bound, and no error from data can tell one client from another. What raises is a wrong
+declaration, which is public.
+
+This module must not see a client's value outside `encode`, and must not divide by a private count without its
+noise: the number of survivors is public under secure aggregation. Bounds are public constants, never fitted.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from numbers import Real
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.clipping import Grid
 from dp.errors import DPInputError
+from dp.intervals import NORMAL_97_5, Figure, Noise, released
 
-_NORMAL_97_5 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal law, in deviations."""
+Coordinates = NDArray[np.float64]
 
-Coverage: TypeAlias = Literal["the clients in this sum: noise and rounding"]
+
+@runtime_checkable
+class Metric(Protocol):
+    """What a release is made of. Instances are public, frozen, and equal at client and server."""
+
+    @property
+    def name(self) -> str:
+        """Unique within a release."""
+
+    @property
+    def length(self) -> int:
+        """Coordinates."""
+
+    @property
+    def bound(self) -> float:
+        """L2 bound of one client's coordinates."""
+
+    def encode(self, value: object) -> Coordinates:
+        """A client's coordinates, shape (length,), within the bound; never raises."""
+
+    def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
+        """Figures from the noisy sum of coordinates."""
+
+    def expected_error(self, noise: Noise) -> float:
+        """Deviation of the (first) figure from the cohort's truth that the noise alone makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanMetric:
-    """A metric whose mean over clients is released.
+    """A mean over clients of a number in a public range.
 
     Attributes:
         name: unique within a release.
         low: smallest possible value, public.
         high: largest possible value, public.
+        spread: whether the squared distance from the centre is released as well: one more coordinate, for an
+            interval about the population.
 
     Raises:
         DPInputError: an empty name, or bounds that are not finite and ascending.
@@ -41,14 +73,11 @@ class MeanMetric:
     name: str
     low: float
     high: float
+    spread: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise DPInputError("a metric needs a name")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise DPInputError(
-                f"metric {self.name!r} needs finite bounds low < high, not {self.low}, {self.high}"
-            )
+        require_name(self.name)
+        require_range(self.name, self.low, self.high)
 
     @property
     def centre(self) -> float:
@@ -60,29 +89,164 @@ class MeanMetric:
         """Largest distance from the centre."""
         return (self.high - self.low) / 2
 
+    @property
+    def length(self) -> int:
+        """The centred value, and its centred square."""
+        return 1 + self.spread
+
+    @property
+    def bound(self) -> float:
+        """At either end of the range; the square, scaled to the value's unit, is at most half of it there."""
+        return math.hypot(self.half, self.half / 2) if self.spread else self.half
+
+    def encode(self, value: object) -> Coordinates:
+        """The distance from the centre; zeros where the value is no number within the range."""
+        number = as_number(value, self.low, self.high)
+        if number is None:
+            return np.zeros(self.length)
+        # Rounding in the subtraction must not carry a value at the edge over it.
+        offset = min(max(number - self.centre, -self.half), self.half)
+        # In [-half / 2, half / 2]: the square over the half, less its middle.
+        return np.array([offset, offset**2 / self.half - self.half / 2][: self.length])
+
+    def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
+        """The mean over the sum's clients."""
+        offset = float(total[0]) / noise.count
+        error = noise.deviation / noise.count
+        population = None
+        if self.spread:
+            square = self.half * (float(total[1]) / noise.count + self.half / 2)
+            variance = min(max(square - offset**2, 0.0), self.half**2)
+            population = NORMAL_97_5 * math.sqrt(error**2 + variance / noise.count)
+        figure = released(
+            self.name,
+            self.centre + offset,
+            NORMAL_97_5 * error,
+            low=self.low,
+            high=self.high,
+            population_reach=population,
+        )
+        return (figure,)
+
+    def expected_error(self, noise: Noise) -> float:
+        """Exact."""
+        return noise.deviation / noise.count
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """One released mean with a 95 % interval.
+class ChangeMetric:
+    """The shares of clients whom a change helped and harmed: one of two bits, or none.
 
     Attributes:
-        name: of the metric.
-        value: the mean, within the metric's bounds.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        covers: what the interval counts. The truth it covers is the mean of these clients' encoded values,
-            not of the population they came from.
+        name: the figures are "<name>_helped" and "<name>_harmed".
+        margin: a change of at most so much is neither, public.
+
+    Raises:
+        DPInputError: an empty name, or a margin that is negative or not finite.
     """
 
     name: str
-    value: float
-    low: float
-    high: float
-    covers: Coverage = "the clients in this sum: noise and rounding"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_name(self.name)
+        if not (math.isfinite(self.margin) and self.margin >= 0.0):
+            raise DPInputError(f"metric {self.name!r}: a margin is finite and at least 0, not {self.margin}")
+
+    @property
+    def length(self) -> int:
+        """Helped, harmed."""
+        return 2
+
+    @property
+    def bound(self) -> float:
+        """At most one bit."""
+        return 1.0
+
+    def encode(self, value: object) -> Coordinates:
+        """A bit at its place; none where the change is no number, or within the margin."""
+        number = as_number(value, -math.inf, math.inf)
+        change = 0.0 if number is None else number
+        return np.array([change > self.margin, change < -self.margin], np.float64)
+
+    def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
+        """Both shares of the sum's clients."""
+        error, figures = noise.deviation / noise.count, list[Figure]()
+        for word, part in zip(("helped", "harmed"), total, strict=True):
+            share = float(part) / noise.count
+            within = min(max(share, 0.0), 1.0)
+            population = NORMAL_97_5 * math.sqrt(error**2 + within * (1 - within) / noise.count)
+            figures.append(
+                released(
+                    f"{self.name}_{word}",
+                    share,
+                    NORMAL_97_5 * error,
+                    low=0.0,
+                    high=1.0,
+                    population_reach=population,
+                )
+            )
+        return tuple(figures)
+
+    def expected_error(self, noise: Noise) -> float:
+        """Exact."""
+        return noise.deviation / noise.count
 
 
-def metrics_clip(metrics: Sequence[MeanMetric]) -> float:
-    """L2 bound of one client's vector, in real units: root of the summed squared halves. The grid's clip.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighted:
+    """A metric with another share of the release's noise: `importance` times the coordinates of the others.
+
+    Twice the importance is half the noise for this metric, and a longer vector, so more for the rest.
+
+    Attributes:
+        metric: any metric.
+        importance: public, above 0.
+
+    Raises:
+        DPInputError: an importance that is not positive and finite.
+    """
+
+    metric: Metric
+    importance: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.importance) and self.importance > 0):
+            raise DPInputError(f"an importance is positive and finite, not {self.importance!r}")
+
+    @property
+    def name(self) -> str:
+        """The metric's."""
+        return self.metric.name
+
+    @property
+    def length(self) -> int:
+        """The metric's."""
+        return self.metric.length
+
+    @property
+    def bound(self) -> float:
+        """The metric's, scaled."""
+        return self.importance * self.metric.bound
+
+    def encode(self, value: object) -> Coordinates:
+        """The metric's, scaled."""
+        return self.importance * self.metric.encode(value)
+
+    def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
+        """The metric's, in its own unit again."""
+        return self.metric.release(total / self.importance, self._own(noise))
+
+    def expected_error(self, noise: Noise) -> float:
+        """The metric's."""
+        return self.metric.expected_error(self._own(noise))
+
+    def _own(self, noise: Noise) -> Noise:
+        return Noise(count=noise.count, deviation=noise.deviation / self.importance)
+
+
+def metrics_clip(metrics: Sequence[Metric]) -> float:
+    """L2 bound of one client's vector, in real units: root of the summed squared bounds. The grid's clip.
 
     Raises:
         DPInputError: no metric, or two of one name.
@@ -90,19 +254,19 @@ def metrics_clip(metrics: Sequence[MeanMetric]) -> float:
     names = [metric.name for metric in metrics]
     if not names or len(set(names)) != len(names):
         raise DPInputError(f"metrics must be at least one, with distinct names, not {names}")
-    return math.hypot(*(metric.half for metric in metrics))
+    return math.hypot(*(metric.bound for metric in metrics))
 
 
-def encode_metrics(
-    values: Mapping[str, float | None], *, metrics: Sequence[MeanMetric]
-) -> NDArray[np.float64]:
-    """A client's vector: each value's distance from its metric's centre.
+def metrics_length(metrics: Sequence[Metric]) -> int:
+    """Coordinates of one client's vector."""
+    return sum(metric.length for metric in metrics)
 
-    A value that is missing, None, not finite or outside its bounds counts as the centre, a contribution of
-    zero: a failing client must not be told apart from another by its silence.
+
+def encode_metrics(values: Mapping[str, object], *, metrics: Sequence[Metric]) -> Coordinates:
+    """A client's vector.
 
     Args:
-        values: by metric name; names of no metric are ignored.
+        values: by metric name; names of no metric are ignored, and a missing one is as none.
         metrics: the release's metrics, in order.
 
     Returns:
@@ -112,57 +276,86 @@ def encode_metrics(
         DPInputError: as `metrics_clip`.
     """
     metrics_clip(metrics)
-    return np.array([_centred(values.get(metric.name), metric) for metric in metrics], dtype=np.float64)
+    return np.concatenate([metric.encode(values.get(metric.name)) for metric in metrics])
 
 
-def release_means(
-    total: NDArray[np.float64],
-    *,
-    metrics: Sequence[MeanMetric],
-    grid: Grid,
-    count: int,
-    noise_variance_real: float,
-) -> tuple[Released, ...]:
-    """Turn the noisy sum into means with 95 % intervals.
+def release_metrics(
+    total: Coordinates, *, metrics: Sequence[Metric], grid: Grid, count: int, noise_variance: float
+) -> tuple[Figure, ...]:
+    """Turn the noisy sum into figures with 95 % intervals; it uses nothing but the sum and public numbers.
 
-    The interval adds the normal quantile of the noise (a Skellam sum, close to normal once its variance is
-    some tens of grid units) and the worst case of rounding. Value and interval are cut to the metric's
-    bounds; this uses nothing but the released sum.
+    Rounding to the grid counts as 1/12 of a unit squared for each client.
 
     Args:
         total: float64 of shape (K,), the dequantized sum over survivors.
         metrics: as the clients encoded them.
         grid: the grid they used; its clip is `metrics_clip(metrics)`.
         count: survivors in the sum, public.
-        noise_variance_real: variance of all survivors' noise in the sum, per coordinate, real units squared:
-            survivors * local_variance / grid.scale**2.
+        noise_variance: of all survivors' noise in the sum, per coordinate, grid units squared.
 
     Raises:
         DPInputError: a wrong shape, a grid with another clip, a count below 1, or a variance that is negative
             or not finite.
     """
-    if total.shape != (len(metrics),):
-        raise DPInputError(f"total must have shape ({len(metrics)},), not {total.shape}")
+    if total.shape != (metrics_length(metrics),):
+        raise DPInputError(f"total must have shape ({metrics_length(metrics)},), not {total.shape}")
     if not math.isclose(grid.clip, metrics_clip(metrics), rel_tol=1e-12):
         raise DPInputError(f"the grid's clip {grid.clip} is not the metrics' bound {metrics_clip(metrics)}")
-    if count < 1 or not (math.isfinite(noise_variance_real) and noise_variance_real >= 0.0):
-        raise DPInputError(f"bad count {count} or noise variance {noise_variance_real}")
-    reach = _NORMAL_97_5 * math.sqrt(noise_variance_real) / count + grid.error_bound(len(metrics))
-    return tuple(
-        _released(float(part) / count, metric, reach) for part, metric in zip(total, metrics, strict=True)
-    )
+    if not (math.isfinite(noise_variance) and noise_variance >= 0.0):
+        raise DPInputError(f"a noise variance is finite and at least 0, not {noise_variance}")
+    noise = Noise(count=count, deviation=math.sqrt(noise_variance + count / 12) / grid.scale)
+    figures, begin = list[Figure](), 0
+    for metric in metrics:
+        figures += metric.release(total[begin : begin + metric.length], noise)
+        begin += metric.length
+    return tuple(figures)
 
 
-def _released(offset: float, metric: MeanMetric, reach: float) -> Released:
-    value, low, high = (
-        min(max(metric.centre + shift, metric.low), metric.high)
-        for shift in (offset, offset - reach, offset + reach)
-    )
-    return Released(name=metric.name, value=value, low=low, high=high)
+def as_number(value: object, low: float, high: float) -> float | None:
+    """A client's value as a float within a range; None where it is no such number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError, TypeError):
+        return None
+    return number if low <= number <= high and math.isfinite(number) else None
 
 
-def _centred(value: float | None, metric: MeanMetric) -> float:
-    if value is None or not metric.low <= value <= metric.high:
-        return 0.0
-    # Rounding in the subtraction must not carry a value at the edge over it.
-    return min(max(value - metric.centre, -metric.half), metric.half)
+def as_numbers(value: object, *, shape: tuple[int, ...] | None = None) -> Coordinates | None:
+    """A client's value as an array of finite numbers, of a shape or flat; None where it is none."""
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    fits = numbers.ndim == 1 if shape is None else numbers.shape == shape
+    return numbers if fits and bool(np.isfinite(numbers).all()) else None
+
+
+def within(coordinates: Coordinates, bound: float) -> Coordinates:
+    """The coordinates, shrunk towards zero onto the bound where they are longer."""
+    longest = float(np.abs(coordinates).max(initial=0.0))
+    if longest == 0.0:
+        return coordinates
+    norm = longest * float(np.linalg.norm(coordinates / longest))
+    return coordinates if norm <= bound else coordinates * (bound / norm) * (1 - 2.0**-50)
+
+
+def require_name(name: str) -> None:
+    """Refuse an empty name.
+
+    Raises:
+        DPInputError: it is empty, or no text.
+    """
+    if not isinstance(name, str) or not name:
+        raise DPInputError("a metric needs a name")
+
+
+def require_range(name: str, low: float, high: float) -> None:
+    """Refuse a range that is not finite and ascending.
+
+    Raises:
+        DPInputError: naming the metric.
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise DPInputError(f"metric {name!r} needs finite bounds low < high, not {low}, {high}")

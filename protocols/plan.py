@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from dp.adaptive import bit_units
 from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
-from dp.metrics import MeanMetric, metrics_clip
+from dp.metrics import Metric, metrics_clip, metrics_length
 from dp.planning import PlannedRelease, calibrate_multiplier
 from secagg.errors import DomainError
 from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
@@ -61,7 +61,7 @@ class Wish:
     dropout: float
     epsilon: float | None
     delta: float
-    metrics: Sequence[MeanMetric]
+    metrics: Sequence[Metric]
     remove_surplus: bool = False
     clip_bit: bool = False
 
@@ -106,7 +106,7 @@ def plan_session(wish: Wish) -> SessionPlan:
 
     return SessionPlan(
         config(wish.length, wish.clip, bits, segments),
-        config(len(wish.metrics), metrics_clip(wish.metrics), min(bits, _EVALUATION_BITS)),
+        config(metrics_length(wish.metrics), metrics_clip(wish.metrics), min(bits, _EVALUATION_BITS)),
     )
 
 
@@ -215,7 +215,9 @@ def _noise(
             releases=(
                 PlannedRelease(l2_sensitivity=l2_sensitivity, rounds=wish.rounds, length=length),
                 PlannedRelease(
-                    l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)), rounds=1, length=len(wish.metrics)
+                    l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)),
+                    rounds=1,
+                    length=metrics_length(wish.metrics),
                 ),
             ),
             minimum_survivors=minimum_survivors,

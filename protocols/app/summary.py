@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from dp.accounting import NamedEpsilons
+from dp.intervals import Released
 from protocols.learning.federated import Outcome
 from protocols.meter import Meter
 from protocols.simulation import PHASES
@@ -52,13 +53,14 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "sum_exact": all(row.exact for row in rows),
         "truth": {name: float(values.mean()) for name, values in outcome.per_client.items()},
         "released": {
-            f"{metric.name}_mean": {
-                "value": metric.value,
-                "low": metric.low,
-                "high": metric.high,
-                "covers": metric.covers,
+            f"{figure.name}_mean": {
+                "value": figure.value,
+                "low": figure.low,
+                "high": figure.high,
+                "covers": figure.covers,
             }
-            for metric in outcome.released
+            for figure in outcome.released
+            if isinstance(figure, Released)
         },
         "clipping": _clipping(outcome),
         "privacy": _privacy(outcome),

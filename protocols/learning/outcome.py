@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dp.accounting import NamedEpsilons
-from dp.metrics import Released
+from dp.intervals import Figure
 from protocols.plan import SessionPlan
 
 from .moving_clip import ClipRow, Vector
@@ -54,7 +54,7 @@ class Outcome:
     settings: Settings
     plan: SessionPlan
     rows: list[RoundRow] = field(default_factory=list)
-    released: tuple[Released, ...] = ()
+    released: tuple[Figure, ...] = ()
     shared: Vector = field(default_factory=lambda: np.zeros(0))
     per_client: dict[str, Vector] = field(default_factory=dict)
     epsilons: dict[str, NamedEpsilons] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from dp import (
     local_variance,
     metrics_clip,
     quantize,
-    release_means,
+    release_metrics,
     skellam,
 )
 
@@ -62,8 +62,8 @@ def test_without_noise_the_mean_comes_back() -> None:
     grid = Grid(clip=metrics_clip(BOTH), bits=24)
     values = [{"accuracy": 0.5 + i / 100, "gain": i / 50} for i in range(40)]
     total = sum(quantize(encode_metrics(v, metrics=BOTH), grid=grid) for v in values)
-    released = release_means(
-        dequantize(total, grid=grid), metrics=BOTH, grid=grid, count=40, noise_variance_real=0.0
+    released = release_metrics(
+        dequantize(total, grid=grid), metrics=BOTH, grid=grid, count=40, noise_variance=0.0
     )
     for metric, mean in zip(released, (0.695, 0.39), strict=True):
         assert metric.value == pytest.approx(mean, abs=1e-6)
@@ -75,13 +75,13 @@ def test_without_noise_the_mean_comes_back() -> None:
 
 def test_intervals_are_cut_to_the_bounds() -> None:
     grid = Grid(clip=0.5, bits=12)
-    (released,) = release_means(
-        np.array([30.0]), metrics=[ACCURACY], grid=grid, count=10, noise_variance_real=1.0
+    (released,) = release_metrics(
+        np.array([30.0]), metrics=[ACCURACY], grid=grid, count=10, noise_variance=grid.scale**2
     )
     assert released.value == released.high == 1.0
     assert 0.0 <= released.low <= 1.0
-    (released,) = release_means(
-        np.array([0.0]), metrics=[ACCURACY], grid=grid, count=10, noise_variance_real=1e4
+    (released,) = release_metrics(
+        np.array([0.0]), metrics=[ACCURACY], grid=grid, count=10, noise_variance=1e4 * grid.scale**2
     )
     assert (released.low, released.high) == (0.0, 1.0)
 
@@ -101,9 +101,9 @@ def test_coverage_and_error_are_as_stated() -> None:
     covered, errors = 0, []
     for drawn in noise:
         total = dequantize(exact + np.array([drawn, 0]), grid=grid)
-        released = release_means(total, metrics=BOTH, grid=grid, count=clients, noise_variance_real=variance)[
-            0
-        ]
+        released = release_metrics(
+            total, metrics=BOTH, grid=grid, count=clients, noise_variance=clients * share
+        )[0]
         covered += released.low <= values.mean() <= released.high
         errors.append(abs(total[0] / clients + 0.5 - values.mean()))
     assert 0.93 <= covered / runs <= 0.97
@@ -117,8 +117,8 @@ def test_coverage_and_error_are_as_stated() -> None:
         ({"total": np.zeros((2, 1))}, "shape"),
         ({"grid": Grid(clip=1.0, bits=12)}, "clip"),
         ({"count": 0}, "count"),
-        ({"noise_variance_real": -1.0}, "variance"),
-        ({"noise_variance_real": math.nan}, "variance"),
+        ({"noise_variance": -1.0}, "variance"),
+        ({"noise_variance": math.nan}, "variance"),
     ],
 )
 def test_bad_releases_are_refused(change: dict[str, object], match: str) -> None:
@@ -127,10 +127,10 @@ def test_bad_releases_are_refused(change: dict[str, object], match: str) -> None
         "metrics": BOTH,
         "grid": Grid(clip=metrics_clip(BOTH), bits=12),
         "count": 5,
-        "noise_variance_real": 1.0,
+        "noise_variance": 1.0,
     }
     with pytest.raises(DPInputError, match=match):
-        release_means(**{**good, **change})
+        release_metrics(**{**good, **change})
 
 
 @pytest.mark.parametrize(

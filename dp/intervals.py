@@ -1,0 +1,142 @@
+"""What a private evaluation releases: figures with intervals, or the word that one is too noisy to be told.
+
+Two truths can be meant. The *cohort's* is about the clients in this sum; noise and rounding stand between it
+and the figure. The *population's* is about the people these clients were drawn from; their sampling comes on
+top, estimated from one more released number. Every interval says which it covers.
+
+Noise is taken for normal: a sum of Skellam shares of some tens of grid units squared and more, as every plan
+makes it. This module must not see anything of one client.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from dp.errors import DPInputError
+
+NORMAL_97_5: Final = 1.959963984540054
+"""Two-sided 95 % quantile of the normal law, in deviations."""
+
+LEAST_SIGNAL: Final = 5.0
+"""A denominator below so many of its deviations is not divided by."""
+
+Coverage: TypeAlias = Literal["the clients in this sum: noise and rounding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """What stands between an opened coordinate and the clients' exact sum, in the metric's own unit.
+
+    Attributes:
+        count: survivors in the sum, public.
+        deviation: of noise and rounding together, per coordinate.
+
+    Raises:
+        DPInputError: a count below 1, or a deviation that is negative or not finite.
+    """
+
+    count: int
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not (math.isfinite(self.deviation) and self.deviation >= 0.0):
+            raise DPInputError(f"noise needs a count of at least 1 and a finite deviation: {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """One released figure with its 95 % intervals.
+
+    Attributes:
+        name: of the figure.
+        value: within the figure's range.
+        low: lower end of the cohort's interval.
+        high: upper end.
+        covers: what the interval from low to high counts; its truth is about these clients' encoded values.
+        population: the interval for the population, where a released spread allows one. It counts the
+            clients as drawn independently.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    covers: Coverage = "the clients in this sum: noise and rounding"
+    population: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """A figure that is not told, because its denominator drowns in the noise. Who is hit, nobody learns.
+
+    Attributes:
+        name: of the figure.
+        why: in words, from public numbers alone.
+    """
+
+    name: str
+    why: str
+
+
+Figure: TypeAlias = Released | Suppressed
+
+
+def released(
+    name: str,
+    value: float,
+    reach: float,
+    *,
+    low: float,
+    high: float,
+    population_reach: float | None = None,
+) -> Released:
+    """A figure with symmetric intervals, all cut to its range."""
+
+    def cut(number: float) -> float:
+        return min(max(number, low), high)
+
+    population = None
+    if population_reach is not None:
+        population = (cut(value - population_reach), cut(value + population_reach))
+    return Released(
+        name=name, value=cut(value), low=cut(value - reach), high=cut(value + reach), population=population
+    )
+
+
+def ratio(
+    name: str,
+    numerator: float,
+    denominator: float,
+    *,
+    variances: tuple[float, float, float],
+    low: float = 0.0,
+    high: float = 1.0,
+    quantile: float = NORMAL_97_5,
+) -> Figure:
+    """A ratio of two noisy sums with Fieller's interval, which holds at any signal and may be wide.
+
+    The truth t makes numerator - t * denominator noise of variance v0 - 2 t v01 + t**2 v1; the interval is
+    where that is within `quantile` deviations (E. C. Fieller, "Some problems in interval estimation", 1954).
+
+    Args:
+        name: of the figure.
+        numerator: a noisy sum.
+        denominator: a noisy sum of non-negative numbers.
+        variances: v0 of the numerator's noise, v01 its covariance with the denominator's, and v1.
+        low: the least the ratio can be.
+        high: the most.
+        quantile: of the normal law, two-sided.
+
+    Returns:
+        `Suppressed` where the denominator is under five of its deviations.
+    """
+    v0, v01, v1 = variances
+    if not denominator >= LEAST_SIGNAL * math.sqrt(v1) or denominator <= 0.0:
+        return Suppressed(name=name, why="the noisy count it is divided by is under five of its deviations")
+    a = denominator**2 - quantile**2 * v1
+    b = numerator * denominator - quantile**2 * v01
+    c = numerator**2 - quantile**2 * v0
+    root = math.sqrt(max(0.0, b * b - a * c))
+    bounds = [min(max(end, low), high) for end in ((b - root) / a, (b + root) / a)]
+    value = min(max(numerator / denominator, low), high)
+    return Released(name=name, value=value, low=min(bounds[0], value), high=max(bounds[1], value))
