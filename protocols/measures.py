@@ -145,7 +145,7 @@ def forecast(
     unknown = [name for name in names if name not in MEASURES]
     if unknown or not names or len(set(names)) != len(names):
         raise ConfigError(
-            f"measures are some of {', '.join(MEASURES)}, each once; see {', '.join(unknown or names) or 'none'}"
+            f"measures are some of {', '.join(MEASURES)}, each once, not {', '.join(unknown or names)}"
         )
     counted = clients if remove_surplus else minimum_survivors
     per_unit = multiplier * math.sqrt(clients / (counted - colluders))

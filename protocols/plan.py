@@ -45,7 +45,8 @@ class Wish:
         epsilon: Against the server with the corrupt clients, training and evaluation together; None
             for no noise.
         delta: In (0, 1).
-        metrics: What the evaluation round releases.
+        metrics: What an evaluation round releases.
+        evaluations: How many evaluation rounds there are.
         remove_surplus: Whether noise beyond the guarantee is taken out of opened sums.
         clip_bit: Whether a segment `WITHIN_CLIP` of the training vector counts the clients whose update is
             within the clip: +1/2 or -1/2 each.
@@ -62,6 +63,7 @@ class Wish:
     epsilon: float | None
     delta: float
     metrics: Sequence[Metric]
+    evaluations: int = 1
     remove_surplus: bool = False
     clip_bit: bool = False
 
@@ -216,7 +218,7 @@ def _noise(
                 PlannedRelease(l2_sensitivity=l2_sensitivity, rounds=wish.rounds, length=length),
                 PlannedRelease(
                     l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)),
-                    rounds=1,
+                    rounds=wish.evaluations,
                     length=metrics_length(wish.metrics),
                 ),
             ),

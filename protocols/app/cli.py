@@ -94,7 +94,7 @@ def run_command(
                 sys.stdout.flush()
             return
         _warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
-        with leaving_partial() as claimed, _progress(settings.rounds + 1) as progress:
+        with leaving_partial() as claimed, _progress(settings.rounds + settings.evaluations) as progress:
             summary = run.run(
                 settings,
                 out,

@@ -4,59 +4,22 @@ Must not compute anything that a summary should hold, must not touch global draw
 a value reach the page unescaped.
 """
 
-import io
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 
-import matplotlib as mpl
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from .drawing import COLOURS, Plot
+from .evaluation_plots import evaluation_plots
+
 _MOST_POINTS: Final = 300
 _MINUS: Final = "−"
-
-# Drawn with a colour of no meaning, then swapped for the style sheet's variable of that name, so that one
-# drawing serves light, dark and paper.
-_COLOURS: Final = {
-    name: f"#0101{index:02x}"
-    for index, name in enumerate(
-        ("muted", "line", "main", "plain", "average", "local", "released", "harm"), start=1
-    )
-}
-_RC: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 8.5,
-    "axes.edgecolor": _COLOURS["muted"],
-    "axes.labelcolor": _COLOURS["muted"],
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.titlelocation": "left",
-    "axes.titlesize": 8.5,
-    "axes.titlecolor": _COLOURS["muted"],
-    "grid.color": _COLOURS["line"],
-    "grid.linewidth": 0.8,
-    "text.color": _COLOURS["muted"],
-    "xtick.color": _COLOURS["muted"],
-    "ytick.color": _COLOURS["muted"],
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.6,
-    "lines.solid_capstyle": "round",
-}
 
 # What a line, a legend's swatch and the sentence about it share: the arm, its name, its colour, its dashes.
 _ARMS: Final = (
@@ -170,109 +133,49 @@ def _tally(gains: Sequence[float]) -> dict[str, float]:
 def _plots(summary: dict[str, Any], history: dict[str, Any], gains: Sequence[float]) -> dict[str, Markup]:
     rows, privacy, released = history["rounds"], summary["privacy"], summary["released"]
     plots = [
-        _accuracy_plot(rows, released["personalized_mean"]),
+        _accuracy_plot(rows, released["personalized_mean"], summary["evaluation"]["kept_round"]),
         _gain_plot(gains, released["gain_mean"]),
         _cost_plot(history["phases"]),
+        *evaluation_plots(summary["evaluation"]["figures"]),
     ]
     if privacy["epsilon_server"] is not None:
         plots.append(_epsilon_plot(rows, privacy))
     return {plot.name: plot.markup() for plot in plots}
 
 
-def _accuracy_plot(rows: Sequence[dict[str, Any]], released: dict[str, Any]) -> "_Plot":
+def _accuracy_plot(rows: Sequence[dict[str, Any]], released: dict[str, Any], kept: int) -> Plot:
     ends = ", ".join(f"{name} {_percent(rows[-1]['truth'][arm])}" for arm, name, *_ in _ARMS)
     value, low, high = (_percent(released[part]) for part in ("value", "low", "high"))
     label = (
         f"Simulation truth: mean held-out accuracy by round, ending at {ends}. "
         f"Released at the evaluation: {value}, with an interval from {low} to {high}."
     )
-    return _Plot("accuracy", label, lambda figure, wide: _draw_accuracy(figure, rows, released))
+    return Plot("accuracy", label, lambda figure, wide: _draw_accuracy(figure, rows, released, kept))
 
 
-def _gain_plot(gains: Sequence[float], released: dict[str, Any]) -> "_Plot":
+def _gain_plot(gains: Sequence[float], released: dict[str, Any]) -> Plot:
     value, low, high = (_points(released[part]) for part in ("value", "low", "high"))
     label = (
         f"Simulation truth: gain over staying local of {_count(len(gains), 'client')} in ascending order, "
         f"from {_points(gains[0])} to {_points(gains[-1])} points. "
         f"Released mean: {value} points, with an interval from {low} to {high}."
     )
-    return _Plot("gain", label, lambda figure, wide: _draw_gain(figure, gains, released))
+    return Plot("gain", label, lambda figure, wide: _draw_gain(figure, gains, released))
 
 
-def _epsilon_plot(rows: Sequence[dict[str, Any]], privacy: dict[str, Any]) -> "_Plot":
+def _epsilon_plot(rows: Sequence[dict[str, Any]], privacy: dict[str, Any]) -> Plot:
     label = (
         f"Epsilon by round, ending at {_epsilon(privacy['epsilon_server'])} against the server alone and "
         f"{_epsilon(privacy['epsilon_server_colluding'])} with {privacy['colluders']} colluding."
     )
-    return _Plot("epsilon", label, lambda figure, wide: _draw_epsilon(figure, rows), heights=(2.4, 2.4))
+    return Plot("epsilon", label, lambda figure, wide: _draw_epsilon(figure, rows), heights=(2.4, 2.4))
 
 
-def _cost_plot(phases: Sequence[dict[str, Any]]) -> "_Plot":
+def _cost_plot(phases: Sequence[dict[str, Any]]) -> Plot:
     label = (
         "Simulation truth: time and bytes of each phase per round; the table before this holds the numbers."
     )
-    return _Plot(
-        "cost", label, lambda figure, wide: _draw_cost(figure, phases, wide=wide), heights=(2.3, 6.2)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Plot:
-    """A drawing in two widths, of which the style sheet shows the one that fits.
-
-    Attributes:
-        name: Keeps its ids apart from other drawings'.
-        label: What a reader who does not see it hears.
-        draw: Draws on an empty figure; told whether it is the wide one.
-        heights: Inches, of the wide and the narrow one.
-    """
-
-    name: str
-    label: str
-    draw: Callable[[Figure, bool], None]
-    heights: tuple[float, float] = (3.3, 2.9)
-
-    def markup(self) -> Markup:
-        """Both drawings."""
-        return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
-            self._svg(width=8.4, height=self.heights[0], wide=True),
-            self._svg(width=3.7, height=self.heights[1], wide=False),
-        )
-
-    def _svg(self, *, width: float, height: float, wide: bool) -> Markup:
-        with _style(f"{self.name}-{width}"):
-            figure = Figure(figsize=(width, height))
-            # Inches, not fractions: labels are as large in either width.
-            figure.subplots_adjust(
-                left=0.5 / width, right=1 - 0.12 / width, bottom=0.42 / height, top=1 - 0.22 / height
-            )
-            self.draw(figure, wide)
-            target = io.StringIO()
-            figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-        return _inline(target.getvalue(), self.label)
-
-
-@contextmanager
-def _style(salt: str) -> Iterator[None]:
-    """The library's defaults, whatever the user's are, and ours over them; undone afterwards."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({**_RC, "svg.hashsalt": salt})
-        yield
-
-
-def _inline(svg: str, label: str) -> Markup:
-    """An SVG file as an element of a page: no namespaces, metadata, fixed size or style of its own."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<(metadata|style)\b.*?</\1>|<!--.*?-->", "", body, flags=re.DOTALL)
-    box = re.search(r'viewBox="[^"]*"', body)
-    body = body[body.index(">") + 1 :].replace("xlink:href", "href")
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r"\s*\n\s*", "\n", body)
-    for name, colour in _COLOURS.items():
-        body = body.replace(colour, f"var(--{name})")
-    view = box.group() if box is not None else ""
-    return Markup(f'<svg role="img" aria-label="{escape(label)}" {view}>{body}')  # noqa: S704
+    return Plot("cost", label, lambda figure, wide: _draw_cost(figure, phases, wide=wide), heights=(2.3, 6.2))
 
 
 def _thinned(items: Sequence[_Item]) -> list[_Item]:
@@ -282,20 +185,22 @@ def _thinned(items: Sequence[_Item]) -> list[_Item]:
     return kept if (len(items) - 1) % step == 0 else [*kept, items[-1]]
 
 
-def _draw_accuracy(figure: Figure, rows: Sequence[dict[str, Any]], released: dict[str, Any]) -> None:
+def _draw_accuracy(
+    figure: Figure, rows: Sequence[dict[str, Any]], released: dict[str, Any], kept_round: int
+) -> None:
     axes = figure.add_subplot()
-    kept, last = _thinned(rows), rows[-1]["round"]
+    kept, last = _thinned(rows), kept_round
     rounds = [row["round"] for row in kept]
     for layer, (arm, _, colour, dashes) in enumerate(reversed(_ARMS)):
         values = [100 * row["truth"][arm] for row in kept]
-        axes.plot(rounds, values, color=_COLOURS[colour], linestyle=dashes, zorder=3 + layer)
+        axes.plot(rounds, values, color=COLOURS[colour], linestyle=dashes, zorder=3 + layer)
     value, low, high = (100 * released[part] for part in ("value", "low", "high"))
-    ink = _COLOURS["released"]
+    ink = COLOURS["released"]
     axes.vlines(last, low, high, color=ink, linewidth=2.2, zorder=9)
     axes.plot([last, last], [low, high], "_", color=ink, markersize=9, markeredgewidth=2.2, zorder=9)
     axes.plot([last], [value], "o", color=ink, markersize=6.5, zorder=10)
     # On the side where the lines leave more room.
-    ends = [100 * rows[-1]["truth"][arm] for arm, *_ in _ARMS]
+    ends = [100 * rows[kept_round - 1]["truth"][arm] for arm, *_ in _ARMS]
     room = {side: min(abs(side - end) for end in ends) for side in (low - 6, high + 6) if 0 < side < 100}
     below = low > 6 and room.get(low - 6, 0.0) >= room.get(high + 6, 0.0)
     _name(axes, "released", (last, low if below else high), (0, -13 if below else 6), side="right")
@@ -312,13 +217,13 @@ def _draw_gain(figure: Figure, gains: Sequence[float], released: dict[str, Any])
         ([max(0.0, 100 * gain) for gain in kept], "main"),
         ([min(0.0, 100 * gain) for gain in kept], "harm"),
     ):
-        axes.stairs(part, edges, fill=True, color=_COLOURS[colour], alpha=0.75, linewidth=0)
+        axes.stairs(part, edges, fill=True, color=COLOURS[colour], alpha=0.75, linewidth=0)
     value, low, high = (100 * released[part] for part in ("value", "low", "high"))
-    ink = _COLOURS["released"]
+    ink = COLOURS["released"]
     axes.axhspan(low, high, color=ink, alpha=0.25, linewidth=0, zorder=3)
     for height, width in ((low, 0.8), (value, 2.2), (high, 0.8)):
         axes.axhline(height, color=ink, linewidth=width, zorder=4)
-    axes.axhline(0, color=_COLOURS["muted"], linewidth=0.8, zorder=4)
+    axes.axhline(0, color=COLOURS["muted"], linewidth=0.8, zorder=4)
     _name(axes, "released mean", (0, value), (4, 4), side="left")
     axes.set_xlim(0, count)
     axes.margins(y=0.03)
@@ -332,7 +237,7 @@ def _draw_gain(figure: Figure, gains: Sequence[float], released: dict[str, Any])
 
 def _name(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], *, side: str) -> None:
     """Write beside what was released."""
-    style: dict[str, Any] = {"color": _COLOURS["released"], "weight": "bold", "ha": side, "zorder": 11}
+    style: dict[str, Any] = {"color": COLOURS["released"], "weight": "bold", "ha": side, "zorder": 11}
     axes.annotate(text, at, shift, textcoords="offset points", **style)
 
 
@@ -345,7 +250,7 @@ def _draw_epsilon(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
         ("epsilon_server", "plain", "dashed"),
     ):
         values = [row[key] if math.isfinite(row[key]) else math.nan for row in kept]
-        axes.plot(rounds, values, color=_COLOURS[colour], linestyle=dashes)
+        axes.plot(rounds, values, color=COLOURS[colour], linestyle=dashes)
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -386,7 +291,7 @@ def _draw_cost(figure: Figure, phases: Sequence[dict[str, Any]], *, wide: bool) 
         for index, (key, colour) in enumerate(parts):
             shift = thick * (index - (len(parts) - 1) / 2)
             places = [place + shift for place in range(len(phases))]
-            axes.barh(places, [scale * row[key] for row in phases], thick, color=_COLOURS[colour])
+            axes.barh(places, [scale * row[key] for row in phases], thick, color=COLOURS[colour])
         axes.set_title(title)
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")

@@ -9,8 +9,9 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from dp.accounting import NamedEpsilons
-from dp.intervals import Released
-from protocols.learning.federated import Outcome
+from dp.intervals import Figure, Released
+from protocols.learning.outcome import EvaluationRow, Outcome
+from protocols.measures import ALWAYS
 from protocols.meter import Meter
 from protocols.simulation import PHASES
 
@@ -60,8 +61,9 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
                 "covers": figure.covers,
             }
             for figure in outcome.released
-            if isinstance(figure, Released)
+            if isinstance(figure, Released) and figure.name in ALWAYS
         },
+        "evaluation": _evaluation(outcome),
         "clipping": _clipping(outcome),
         "privacy": _privacy(outcome),
         "cost": _cost(outcome, meter, wall_seconds),
@@ -90,6 +92,44 @@ def history(outcome: Outcome, meter: Meter) -> dict[str, Any]:
         "per_client": {name: values.tolist() for name, values in outcome.per_client.items()},
         "phases": _phases(outcome, meter),
     }
+
+
+def _evaluation(outcome: Outcome) -> dict[str, Any]:
+    """What was released of the model that is kept, beside the truth; what was not worth it, and why."""
+    kept, evaluations = outcome.kept, outcome.evaluations
+    assert kept is not None  # noqa: S101 (a run that ends has evaluated)
+    best = "the only evaluation" if len(evaluations) == 1 else "the best released mean accuracy of all"
+    return {
+        "kept_round": kept.round,
+        "kept_trained": kept.trained,
+        "why": f"{best}: {kept.mean():.4f}",
+        "survivors": kept.survivors,
+        "figures": [_figure(figure, kept) for figure in kept.figures],
+        "not_released": [
+            {"name": each.measure.metric.name, "about": each.measure.about, "why": each.why}
+            for each in outcome.forecasts
+            if not each.taken
+        ],
+        "rounds": [
+            {"round": row.round, "trained": row.trained, "personalized": row.mean()} for row in evaluations
+        ],
+    }
+
+
+def _figure(figure: Figure, row: EvaluationRow) -> dict[str, Any]:
+    told = isinstance(figure, Released)
+    numbers = (
+        {
+            "value": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "population": list(figure.population) if figure.population is not None else None,
+        }
+        if isinstance(figure, Released)
+        else dict.fromkeys(("value", "low", "high", "population"))
+    )
+    suppressed = None if told else figure.why  # type: ignore[union-attr]
+    return {"name": figure.name, **numbers, "truth": row.truth.get(figure.name), "suppressed": suppressed}
 
 
 def _clipping(outcome: Outcome) -> dict[str, float] | None:

@@ -36,10 +36,10 @@ class ClientBudgets:
                 for _ in range(settings.clients)
             ]
 
-    def grant(self, client: ClientId, need: NeedInput, purpose: Purpose) -> bool:
+    def grant(self, client: ClientId, need: NeedInput, purpose: Purpose, *, last: bool = False) -> bool:
         """Spend a round from a client's budget, or find that it must sit out.
 
-        A training round is granted only where the evaluation stays affordable after it.
+        Any round but the last is granted only where a last evaluation stays affordable after it.
 
         Raises:
             LedgerError: If the event could not be written: nothing may be submitted.
@@ -47,7 +47,7 @@ class ClientBudgets:
         if not self._budgets:
             return True
         try:
-            reserve = self._reserve if purpose == "training" else ()
+            reserve = () if last else self._reserve
             self._budgets[client].spend(need, purpose=purpose, reserve=reserve)
         except BudgetError:
             self.refused += 1

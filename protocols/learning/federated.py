@@ -8,15 +8,13 @@ use plain sums, which a test proves equal to noiseless masked ones bit for bit.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.accounting import NamedEpsilons, named_epsilons
 from dp.ledger import Ledger
-from dp.metrics import MeanMetric
-from personalization.algorithms import accuracy, local_only, server_step
+from personalization.algorithms import accuracy, local_only, scores, server_step
 from personalization.averaging import fedavg_parts, fedavg_update, fedavg_vector
 from personalization.bodies import Body, PixelBody
 from personalization.errors import PersonalizationError
@@ -25,70 +23,30 @@ from personalization.tasks import CLASSES, digits
 from personalization.tasks import Federation as FederationData
 from protocols.config import RoundConfig
 from protocols.context import ClientId
-from protocols.errors import ConfigError, InputError, ThresholdError
+from protocols.errors import InputError, ThresholdError
 from protocols.evaluation import prepare_metrics, release_metrics
+from protocols.measures import chosen
 from protocols.meter import Meter
-from protocols.noise import as_seed
 from protocols.outputs import NeedInput, Opening
 from protocols.pipeline import plain_sum, prepare
-from protocols.plan import SessionPlan, Wish, plan_session, release_of
+from protocols.plan import SessionPlan, release_of
 from protocols.result import RoundResult
-from protocols.simulation import PHASES, Drop, Federation, Phase
+from protocols.simulation import Drop, Federation
 from protocols.transcript import Transcript
-from secagg.kdf import Label, derive
-from secagg.prg import uniform_words
 from secagg.ring import Words
 
 from .arm import Arm, public_number
-from .client_budgets import ClientBudgets, require_one_round
+from .client_budgets import ClientBudgets
+from .measuring import Values, exact_figures, own_values
 from .moving_clip import ClipRow, Vector, no_segments
-from .outcome import Outcome, RoundRow
+from .outcome import EvaluationRow, Outcome, RoundRow
+from .planned import dropouts, measured, plan
 from .scenarios import Settings
 
 _LOG = logging.getLogger("protocols")
 _LOG.addHandler(logging.NullHandler())
 
-METRICS: Final = (
-    MeanMetric(name="personalized", low=0.0, high=1.0),
-    # Over staying local: that model depends on nobody else's data, so the bound of one client holds.
-    MeanMetric(name="gain", low=-1.0, high=1.0),
-)
-
-__all__ = ["METRICS", "Outcome", "RoundRow", "dropouts", "plan", "train"]
-
-
-def plan(settings: Settings) -> SessionPlan:
-    """Thresholds, bits and noise for a scenario.
-
-    Raises:
-        ConfigError: Naming what cannot be met.
-    """
-    session = plan_session(
-        Wish(
-            clients=settings.clients,
-            rounds=settings.rounds,
-            length=settings.tuned.body.length,
-            clip=1.0 if settings.adaptive_clip else settings.clip,
-            remove_surplus=settings.remove_surplus,
-            clip_bit=settings.adaptive_clip,
-            value_bits=settings.value_bits,
-            corrupt_fraction=settings.corrupt_fraction,
-            survivor_fraction=settings.survivor_fraction,
-            dropout=settings.dropout,
-            epsilon=settings.epsilon if settings.noise else None,
-            delta=settings.delta,
-            metrics=METRICS,
-        )
-    )
-    staying = settings.clients - _vanishing(settings)
-    if staying < session.training.minimum_survivors:
-        raise ConfigError(
-            f"dropout {settings.dropout} leaves {staying} of {settings.clients} clients, but "
-            f"{session.training.minimum_survivors} must stay: lower dropout, survivor_fraction or "
-            "corrupt_fraction"
-        )
-    require_one_round(settings, session)
-    return session
+__all__ = ["Outcome", "RoundRow", "dropouts", "measured", "plan", "train"]
 
 
 def train(
@@ -118,7 +76,7 @@ def train(
         DPError: If the ledger cannot be written.
     """
     planned = plan(settings)
-    outcome = Outcome(settings, planned)
+    outcome = Outcome(settings, planned, forecasts=measured(settings))
     task = digits(clients=settings.clients, seed=settings.seed)
     arms = _Arms(settings, task, planned)
     with (
@@ -136,16 +94,41 @@ def train(
     ):
         for number in range(1, settings.rounds + 1):
             try:
-                outcome.rows.append(_train_round(number, arms, session, ledger, budgets))
+                outcome.rows.append(_train_round(number, outcome, arms, session, ledger, budgets))
             except ThresholdError:
                 if not budgets.refused:
                     raise
                 outcome.ended_early = _why_early(number, settings, planned, budgets.refused)
                 break
             on_round(outcome.rows[-1])
-        outcome.rows.append(_evaluate(outcome, arms, session, ledger, budgets))
-        on_round(outcome.rows[-1])
+            if _is_due(number, settings):
+                outcome.rows.append(_evaluate(number, outcome, arms, session, ledger, budgets))
+                on_round(outcome.rows[-1])
+                outcome.ended_early = _out_of_patience(outcome)
+                if outcome.ended_early:
+                    break
+        if outcome.ended_early is None or outcome.rows[-1].purpose == "training":
+            trained = sum(row.purpose == "training" for row in outcome.rows)
+            outcome.rows.append(_evaluate(trained, outcome, arms, session, ledger, budgets))
+            on_round(outcome.rows[-1])
+    _conclude(outcome, arms, ledger)
     return outcome
+
+
+def _is_due(number: int, settings: Settings) -> bool:
+    """Whether an evaluation follows this training round; one follows the last in any case."""
+    return (
+        bool(settings.evaluate_every) and number % settings.evaluate_every == 0 and number < settings.rounds
+    )
+
+
+def _out_of_patience(outcome: Outcome) -> str | None:
+    """Why training ends: the released mean was not bettered for so many evaluations."""
+    patience, kept = outcome.settings.patience, outcome.kept
+    since = len(outcome.evaluations) - 1 - outcome.evaluations.index(kept) if kept is not None else 0
+    if not patience or since < patience:
+        return None
+    return f"the released mean accuracy was best {since} evaluations ago, and patience is {patience}"
 
 
 class _Arms:
@@ -183,17 +166,19 @@ class _Arms:
         exact = float(np.quantile(norms, self._settings.clip_quantile)) if norms else None
         return ClipRow(clip, fraction, exact)
 
-    def personalized(self, arm: Arm) -> Vector:
-        """Each client's held-out accuracy with its own head on the arm's shared vector."""
-        sent = np.frombuffer(arm.model, "<f4").astype(np.float64)
+    def personalized(self, arm: Arm, model: bytes | None = None) -> Vector:
+        """Each client's held-out accuracy with its own head on the arm's shared vector, or an earlier one."""
+        sent = np.frombuffer(arm.model if model is None else model, "<f4").astype(np.float64)
         models = [(sent, arm.personalize(c, sent)) for c in range(len(self._data))]
         return self._scored(models, self._settings.tuned.body)
 
-    def score(self, client: int, shared: NDArray[np.float32]) -> float:
-        """One client's held-out accuracy with its own head on the shared vector it was sent."""
+    def values(self, client: int, shared: NDArray[np.float32]) -> Values:
+        """What one client measures on its held-out examples with its own head on the vector it was sent."""
         settings, heldout = self._settings, self._task.clients[client].heldout
         head = self.secure.personalize(client, shared)
-        return accuracy(shared, head, heldout.images, heldout.labels, body=settings.tuned.body)
+        found = scores(shared, head, heldout.images, body=settings.tuned.body)
+        local, first = float(self.local[client]), client < settings.clients / 2
+        return own_values(found, heldout.labels, local=local, first=first)
 
     def averaged(self) -> Vector:
         """Each client's held-out accuracy with the one averaged model."""
@@ -227,15 +212,15 @@ def _why_early(number: int, settings: Settings, planned: SessionPlan, refused: i
 
 
 def _train_round(
-    number: int, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
+    number: int, outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
 ) -> RoundRow:
-    arm, drop = arms.secure, dropouts(arms.secure.settings, number)
+    arm, drop = arms.secure, dropouts(outcome.settings, len(outcome.rows) + 1)
     budgets.refused, arm.unusable = 0, 0
     arm.norms.clear()
 
     def contribute(client: ClientId, need: NeedInput) -> Words | None:
         granted = budgets.grant(client, need, "training")
-        return _contribute(arm, client, need, session) if granted else None
+        return _contribute(arm, client, need, session, number) if granted else None
 
     result = session.round(contribute, drop=drop, model=arm.message)
     clipping = arms.advance(number, result)
@@ -257,34 +242,50 @@ def _row(
 
 
 def _evaluate(
-    outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
+    trained: int, outcome: Outcome, arms: _Arms, session: Federation, ledger: Ledger, budgets: ClientBudgets
 ) -> RoundRow:
-    """Release mean accuracy and mean gain; keep the truth they estimate beside them."""
+    """Release the measures that are worth it, and keep the model if its released mean is the best so far."""
     settings, config = outcome.settings, outcome.plan.evaluation
-    scores = arms.personalized(arms.secure)
-    drop = dropouts(settings, settings.rounds + 1)
-
+    metrics, number = chosen(outcome.forecasts), len(outcome.rows) + 1
+    drop, gave = dropouts(settings, number), dict[int, Values]()
+    last = len(outcome.evaluations) + 1 == settings.evaluations or trained == settings.rounds
     budgets.refused = 0
 
     def contribute(client: ClientId, need: NeedInput) -> Words | None:
-        if not budgets.grant(client, need, "evaluation"):
+        if not budgets.grant(client, need, "evaluation", last=last or outcome.ended_early is not None):
             return None
         try:
-            personalized = arms.score(client, np.frombuffer(need.model, "<f4"))
-            values = {"personalized": personalized, "gain": personalized - float(arms.local[client])}
+            values = arms.values(client, np.frombuffer(need.model, "<f4"))
         except PersonalizationError as error:
             _LOG.warning("client %d cannot be evaluated and counts as the centre: %s", client, error)
             values = {}
+        gave[client] = values
         seed = session.noise_seed(client, need.round)
-        return prepare_metrics(values, metrics=METRICS, config=need.config, seed=seed)
+        return prepare_metrics(values, metrics=metrics, config=need.config, seed=seed)
 
     result = session.round(contribute, drop=drop, model=arms.secure.model, config=config)
-    outcome.released = release_metrics(result, metrics=METRICS, config=config)
-    outcome.shared = arms.secure.shared
+    row = EvaluationRow(
+        result.round,
+        trained,
+        len(result.survivors),
+        release_metrics(result, metrics=metrics, config=config),
+        exact_figures([gave[client] for client in result.survivors], metrics=metrics),
+    )
+    outcome.evaluations.append(row)
+    if outcome.kept is None or row.mean() > outcome.kept.mean():
+        outcome.kept, outcome.shared = row, arms.secure.shared
+    return replace(
+        _row("evaluation", result, drop, arms.truth(), _spent(ledger, settings)), sat_out=budgets.refused
+    )
+
+
+def _conclude(outcome: Outcome, arms: _Arms, ledger: Ledger) -> None:
+    """What the run leaves beside its rows, of the model that is kept."""
+    settings = outcome.settings
     outcome.per_client = {
         "local": arms.local,
         "global": arms.averaged(),
-        "personalized": scores,
+        "personalized": arms.personalized(arms.secure, outcome.shared.astype("<f4").tobytes()),
         "personalized_without_noise": arms.personalized(arms.plain),
     }
     if settings.noise:
@@ -293,16 +294,13 @@ def _evaluate(
         for purpose in ("training", "evaluation"):
             part = [release for release in releases if release.purpose == purpose]
             outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
-    truth = {name: float(values.mean()) for name, values in outcome.per_client.items()}
-    row = _row("evaluation", result, drop, truth, _spent(ledger, settings))
-    return replace(row, sat_out=budgets.refused)
 
 
-def _contribute(arm: Arm, client: ClientId, need: NeedInput, session: Federation) -> Words:
+def _contribute(arm: Arm, client: ClientId, need: NeedInput, session: Federation, number: int) -> Words:
     """One client's input: its update, or zeros if that is unusable, with its noise either way."""
     seed = session.noise_seed(client, need.round)
     try:
-        update, segments = arm.give(client, need.model, need.round)
+        update, segments = arm.give(client, need.model, number)
         return prepare(update, config=need.config, seed=seed, segments=segments)
     except (InputError, PersonalizationError, ArithmeticError, np.linalg.LinAlgError) as error:
         # Logged on the client's own machine only: a refusal on the wire would name it.
@@ -310,24 +308,6 @@ def _contribute(arm: Arm, client: ClientId, need: NeedInput, session: Federation
         _LOG.warning("client %d submits zeros in round %d: %s", client, need.round, error)
         zeros, segments = np.zeros(need.config.length), no_segments(need.config)
         return prepare(zeros, config=need.config, seed=seed, segments=segments)
-
-
-def dropouts(settings: Settings, round_number: int) -> Drop:
-    """Who vanishes in a round and at which phase, from the run's seed.
-
-    round(dropout * clients) clients, uniformly; a phase each, uniformly.
-    """
-    key = derive(as_seed(settings.seed), Label.SIMULATION, "dropouts", round_number)
-    words = uniform_words(key, 2 * settings.clients)
-    order, draws = np.argsort(words[: settings.clients]), words[settings.clients :]
-    count = _vanishing(settings)
-    phases: Sequence[Phase] = PHASES[1:]  # the first is another word for the second
-    return {int(client): phases[int(draws[client] % len(phases))] for client in order[:count]}
-
-
-def _vanishing(settings: Settings) -> int:
-    """Clients that vanish in a round."""
-    return round(settings.dropout * settings.clients)
 
 
 def _committer(ledger: Ledger, planned: SessionPlan) -> Callable[[Opening], None]:

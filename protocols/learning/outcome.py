@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dp.accounting import NamedEpsilons
-from dp.intervals import Figure
+from dp.intervals import Figure, Released
+from protocols.measures import Forecast
 from protocols.plan import SessionPlan
 
 from .moving_clip import ClipRow, Vector
@@ -43,19 +44,52 @@ class RoundRow:
     clipping: ClipRow | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One private evaluation.
+
+    Attributes:
+        round: Of the session, from 1.
+        trained: Training rounds before it.
+        survivors: How many clients its figures are about.
+        figures: What was released.
+        truth: The exact figures of these clients by name, which only a simulation can know.
+    """
+
+    round: int
+    trained: int
+    survivors: int
+    figures: tuple[Figure, ...]
+    truth: dict[str, float]
+
+    def mean(self) -> float:
+        """The released mean accuracy, by which models are compared."""
+        return next(f.value for f in self.figures if f.name == "personalized" and isinstance(f, Released))
+
+
 @dataclass(slots=True)
 class Outcome:
     """Everything a run leaves behind.
 
     Attributes:
+        forecasts: The measures, and which of them were worth releasing.
+        evaluations: All of them; the last one is of the last model.
+        kept: The evaluation whose model is kept: the best by its released mean.
         ended_early: Why training stopped before its last round; None if it did not.
     """
 
     settings: Settings
     plan: SessionPlan
     rows: list[RoundRow] = field(default_factory=list)
-    released: tuple[Figure, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
+    evaluations: list[EvaluationRow] = field(default_factory=list)
+    kept: EvaluationRow | None = None
     shared: Vector = field(default_factory=lambda: np.zeros(0))
     per_client: dict[str, Vector] = field(default_factory=dict)
     epsilons: dict[str, NamedEpsilons] = field(default_factory=dict)
     ended_early: str | None = None
+
+    @property
+    def released(self) -> tuple[Figure, ...]:
+        """What was released of the model that is kept."""
+        return self.kept.figures if self.kept is not None else ()

@@ -50,6 +50,11 @@ class Settings:
         value_bits: Most bits per coordinate.
         clip: L2 bound of one client's update; of the first round where it adapts.
         remove_surplus: Whether survivors beyond the guaranteed ones take noise that nobody needs out again.
+        measures: What evaluations release, names of `protocols.measures` with commas between them; empty for
+            all that are worth their noise at this size.
+        evaluate_every: Training rounds from one evaluation to the next, besides the one at the end; 0 for
+            that one alone. The model with the best released mean accuracy is kept.
+        patience: Evaluations without a better released mean after which training ends; 0 for never.
         adaptive_clip: Whether the clip follows a quantile of the clients' norms, learned in the same sum.
         clip_quantile: The quantile, in (0, 1).
         clip_rate: How fast: a round changes the clip by a factor of at most exp(clip_rate).
@@ -81,6 +86,9 @@ class Settings:
     value_bits: int = 14
     clip: float = _TUNED.clip
     remove_surplus: bool = True
+    measures: str = ""
+    evaluate_every: int = 0
+    patience: int = 0
     adaptive_clip: bool = False
     clip_quantile: float = 0.5
     clip_rate: float = 0.2
@@ -108,6 +116,10 @@ class Settings:
         _in_range("rounds", self.rounds, 1, 10_000)
         _in_range("width", self.width, 1, 4096)
         _in_range("value_bits", self.value_bits, 6, 24)
+        _in_range("evaluate_every", self.evaluate_every, 0, self.rounds)
+        _in_range("patience", self.patience, 0, self.rounds)
+        if self.patience and not self.evaluate_every:
+            raise ConfigError("patience counts evaluations during training: set evaluate_every as well")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is a fraction from 0 to below 1, not {self.dropout}")
         for name in ("clip", "server_rate", "scale", "ridge", "local_ridge"):
@@ -132,6 +144,11 @@ class Settings:
             )
         if self.client_epsilon and not self.noise:
             raise ConfigError("client_epsilon needs noise: no budget covers a round without it")
+
+    @property
+    def evaluations(self) -> int:
+        """Rounds of evaluation, the last one included."""
+        return 1 + ((self.rounds - 1) // self.evaluate_every if self.evaluate_every else 0)
 
     @property
     def tuned(self) -> DigitsSettings:
