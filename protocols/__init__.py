@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from .errors import StateError as StateError
     from .errors import ThresholdError as ThresholdError
     from .errors import WireError as WireError
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import evaluate_privately as evaluate_privately
+    from .evaluation import evaluation_config as evaluation_config
+    from .evaluation import prepare_metrics as prepare_metrics
+    from .evaluation import release_metrics as release_metrics
     from .layout import Segment as Segment
+    from .noise import without_surplus as without_surplus
     from .outputs import Aborted as Aborted
     from .outputs import Excluded as Excluded
     from .outputs import Finished as Finished
@@ -80,7 +86,15 @@ _HOME = {
         "ThresholdError",
         "WireError",
     ),
+    "evaluation": (
+        "Evaluation",
+        "evaluate_privately",
+        "evaluation_config",
+        "prepare_metrics",
+        "release_metrics",
+    ),
     "layout": ("Segment",),
+    "noise": ("without_surplus",),
     "outputs": ("Aborted", "Excluded", "Finished", "NeedInput", "Persist", "Refused", "SavedState", "Send"),
     "pipeline": ("prepare", "reveal"),
     "policy": ("ClientPolicy",),

@@ -62,7 +62,7 @@ class Forecast:
 
 _LISTED: Final = (
     Measure(
-        Weighted(metric=MeanMetric(name="personalized", low=0.0, high=1.0, spread=True), importance=2.0),
+        Weighted(metric=MeanMetric(name="personalized", low=0.0, high=1.0, spread=True), importance=1.5),
         0.1,
         "mean accuracy of personalized models on clients' held-out examples",
     ),
@@ -72,14 +72,14 @@ _LISTED: Final = (
         "mean gain over staying local",
     ),
     Measure(
-        Weighted(metric=ChangeMetric(name="clients"), importance=0.6),
+        Weighted(metric=ChangeMetric(name="clients"), importance=0.5),
         0.2,
         "shares of clients helped and harmed",
     ),
     Measure(
         Weighted(
             metric=Histogram(name="gains", low=LEAST_GAIN, high=MOST_GAIN, bins=5),
-            importance=0.6,
+            importance=0.5,
         ),
         0.2,
         "histogram of the gain",
@@ -95,7 +95,7 @@ _LISTED: Final = (
         "median, 10 % quantile and mean of the worst tenth of accuracy",
     ),
     Measure(
-        Weighted(metric=GroupMeans(name="group", groups=GROUPS, low=0.0, high=1.0), importance=0.8),
+        Weighted(metric=GroupMeans(name="group", groups=GROUPS, low=0.0, high=1.0), importance=0.7),
         0.15,
         "mean accuracy by group, and the gap between groups",
     ),

@@ -17,7 +17,7 @@ from rich.table import Table
 from dp.accounting import shown
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
-from . import budget, noise, planning
+from . import budget, evaluating, noise, planning
 from .terminal import err, fail, leaving_partial, printing, say, told
 from .terminal import out as console
 
@@ -144,9 +144,20 @@ def plan_command(
     remove_surplus: Annotated[
         bool, typer.Option("--remove-surplus", help="Survivors take noise that nobody needs out again.")
     ] = False,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(help="Measures of a private evaluation, with commas between, or 'default' for all."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
     """Choose degree, threshold and noise for a cohort, with the bounds that prove them."""
+    asked: Any = {
+        "rounds": rounds,
+        "epsilon": epsilon,
+        "multiplier": multiplier,
+        "delta": delta,
+        "remove_surplus": remove_surplus,
+    }
     with told():
         plan = planning.make_plan(
             clients=clients,
@@ -158,22 +169,18 @@ def plan_command(
             bits=bits,
             dimension=dimension,
             weight_bound=weight_bound,
-            privacy=noise.privacy_of(
-                rounds=rounds,
-                epsilon=epsilon,
-                multiplier=multiplier,
-                delta=delta,
-                clip=clip,
-                remove_surplus=remove_surplus,
-            ),
+            # Without a dimension there is no training to plan noise for, only an evaluation.
+            privacy=None if evaluate and dimension is None else noise.privacy_of(**asked, clip=clip),
         )
+        found = evaluating.forecasts(evaluate, plan=plan, **asked) if evaluate else ()
         for warning in plan.warnings:
             say(f"warning: {warning}")
         with printing("nothing was run"):
             if as_json:
-                sys.stdout.write(json.dumps(planning.as_object(plan), allow_nan=False) + "\n")
+                told_too = {"evaluation": evaluating.as_list(found) if evaluate else None}
+                sys.stdout.write(json.dumps(planning.as_object(plan) | told_too, allow_nan=False) + "\n")
             else:
-                console.print(*planning.tables(plan))
+                console.print(*planning.tables(plan), *([evaluating.table(found)] if evaluate else []))
             sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""Drawings of a private evaluation: released figures with their intervals, and the simulation truth beside them."""
+"""Drawings of a private evaluation: released figures with intervals, and the simulation truth beside them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -55,7 +55,7 @@ def _draw_gains(figure: Figure, rows: Sequence[Row]) -> None:
     _points(axes, places, rows)
     axes.set_ylim(bottom=0)
     axes.set_title("% of clients")
-    axes.set_xlabel("gain over staying local, percentage points; the ends hold what is beyond")
+    axes.set_xlabel("gain, percentage points")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 

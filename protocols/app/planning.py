@@ -39,6 +39,8 @@ are expected to stay.
   secagg plan --clients 50 --corrupt 0.2 --dropout 0.1 --dimension 100000 --json
 
   secagg plan --clients 200 --colluders 67 --dropout 0.1 --dimension 5000 --rounds 15 --epsilon 8
+
+  secagg plan --clients 500 --corrupt 0.1 --dropout 0.1 --epsilon 1 --delta 1e-6 --evaluate default
 """
 
 _LABELS = {

@@ -20,6 +20,36 @@ PHASES = ("input", "shares", "masked", "consistency", "unmask")
 VOID = {"meta", "br"}
 
 
+def evaluation(rounds: int, clients: int) -> dict:
+    """Figures of every kind, one of them suppressed, and one that was not worth its noise."""
+    told = ["personalized", "gain", *(f"gains_bin_{n}" for n in range(5)), "group_first", "group_later"]
+    told += [f"calibration_gap_{n}" for n in range(4)]
+    figures = [
+        {
+            "name": name,
+            "value": 0.3,
+            "low": 0.2,
+            "high": 0.5,
+            "population": None,
+            "truth": 0.31,
+            "suppressed": None,
+        }
+        for name in told
+    ]
+    figures[0]["population"] = [0.1, 0.6]
+    nothing = dict.fromkeys(("value", "low", "high", "population", "truth"))
+    figures.append({"name": "group_gap", **nothing, "suppressed": "too noisy to be told"})
+    return {
+        "kept_round": rounds + 1,
+        "kept_trained": rounds,
+        "why": "the only evaluation: 0.6100",
+        "survivors": clients - 1,
+        "figures": figures,
+        "not_released": [{"name": "class", "about": "precision by class", "why": "too wide"}],
+        "rounds": [{"round": rounds + 1, "trained": rounds, "personalized": 0.61}],
+    }
+
+
 def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
     """A summary and a history of the shape that a run makes."""
     local = [0.5 + 0.01 * (client % 10) for client in range(clients)]
@@ -64,6 +94,7 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
             "personalized_mean": {"value": 0.61, "low": 0.58, "high": 0.64, "covers": covers},
             "gain_mean": {"value": 0.09, "low": 0.06, "high": 0.12, "covers": covers},
         },
+        "evaluation": evaluation(rounds, clients),
         "privacy": {
             "unit": "client",
             "relation": "zero-out",
@@ -160,7 +191,7 @@ def test_is_well_formed_with_distinct_ids(page: str) -> None:
 
 def test_every_drawing_has_a_label_and_both_widths(page: str) -> None:
     labels = [value for tag, name, value in Balance(page).attributes if (tag, name) == ("svg", "aria-label")]
-    assert len(labels) == page.count("<svg") == 8
+    assert len(labels) == page.count("<svg") == 14
     assert min(len(label) for label in labels) > 60
     assert page.count('class="wide"') == page.count('class="narrow"') == 4
 
@@ -260,7 +291,7 @@ def test_without_noise_says_that_nothing_is_guaranteed() -> None:
     assert "not differentially private" in text
     assert "Visible to everyone, and differentially private" not in text
     assert "None" not in text
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 12
 
 
 def test_a_clip_that_adapts_is_shown_by_round_beside_the_exact_quantile() -> None:

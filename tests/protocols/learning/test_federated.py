@@ -20,6 +20,7 @@ from protocols.errors import ConfigError
 from protocols.learning import arm, federated
 from protocols.learning.arm import Arm
 from protocols.learning.scenarios import Settings, load
+from protocols.measures import MEASURES
 from protocols.meter import Meter
 from protocols.outputs import Send
 from protocols.server_session import ServerSession
@@ -249,37 +250,6 @@ def test_dropouts_are_the_asked_share_at_all_phases() -> None:
     assert len({frozenset(drop) for drop in drops}) == len(drops)
 
 
-def test_the_released_interval_covers_the_cohorts_truth_about_as_often_as_it_says() -> None:
-    """The evaluation round alone, fixed values, 120 intervals of 95 %: the 99.9 % range of their coverage."""
-    from protocols.evaluation import prepare_metrics, release_metrics
-    from protocols.result import RoundResult
-
-    config = federated.plan(load("digits")).evaluation
-    rng = np.random.default_rng(1)
-    values = rng.uniform(0.3, 0.9, size=200)
-    gains = rng.uniform(-0.2, 0.4, size=200)
-    covered = 0
-    for trial in range(60):
-        words = config.ring.zeros(2)
-        for client in range(200):
-            vector = prepare_metrics(
-                {"personalized": values[client], "gain": gains[client]},
-                metrics=federated.METRICS,
-                config=config,
-                seed=1000 * trial + client,
-            )
-            words = words + vector
-        total = config.ring.centre(words)
-        variance = 200 * config.local_variance
-        result = RoundResult(
-            total / config.grid.scale, tuple(range(200)), total, True, 1, Transcript(), 0, (), variance
-        )
-        released = release_metrics(result, metrics=federated.METRICS, config=config)
-        covered += released[0].low <= values.mean() <= released[0].high
-        covered += released[1].low <= gains.mean() <= released[1].high
-    assert 0.88 <= covered / 120 <= 0.995
-
-
 @pytest.mark.slow
 def test_a_large_cohort_trains_on_a_sparse_graph_alike_in_any_number_of_processes() -> None:
     settings = load("digits-1000", ["clients=201", "rounds=1", "corrupt_fraction=0.05", "dropout=0.03"])
@@ -297,3 +267,49 @@ def test_a_large_cohort_trains_on_a_sparse_graph_alike_in_any_number_of_processe
         rows = [replace(row, seconds=0.0) for row in outcome.rows]
         outcomes.append((transcript.head, rows, outcome.shared.tolist(), outcome.released))
     assert outcomes[0] == outcomes[1]
+
+
+def test_what_is_not_worth_its_noise_is_not_released_and_everything_is_without_noise() -> None:
+    small, large = (federated.measured(load(name)) for name in ("digits", "digits-1000"))
+    for found in (small, large):
+        assert [each.measure.metric.name for each in found] == list(MEASURES)
+        assert all(each.half_width <= each.measure.widest for each in found if each.taken)
+        assert all(each.why for each in found if not each.taken)
+    assert sum(each.taken for each in small) < sum(each.taken for each in large)
+    assert all(each.taken for each in federated.measured(load("digits", ["noise=false"])))
+    named = federated.measured(load("digits", ["measures=clients"]))
+    assert [each.measure.metric.name for each in named] == ["personalized", "gain", "clients"]
+    with pytest.raises(ConfigError, match="not median"):
+        federated.measured(load("digits", ["measures=median"]))
+
+
+def test_the_model_with_the_best_released_mean_is_kept_and_patience_ends_training() -> None:
+    settings = load(
+        "digits", ["clients=20", "rounds=4", "evaluate_every=1", "epsilon=20", "server_rate=0.001"]
+    )
+    assert settings.evaluations == 4
+    with Ledger.open(":memory:") as ledger:
+        outcome = federated.train(settings, ledger=ledger, transcript=Transcript(), meter=Meter())
+        assert sum(release.purpose == "evaluation" for release in ledger.releases()) == 4
+    means = [row.mean() for row in outcome.evaluations]
+    assert outcome.kept is outcome.evaluations[int(np.argmax(means))]
+    assert [row.trained for row in outcome.evaluations] == [1, 2, 3, 4]
+    assert outcome.released == outcome.kept.figures
+    assert outcome.epsilons["total"].server_colluding <= 20.0
+    for row in outcome.evaluations:
+        accuracy = next(figure for figure in row.figures if figure.name == "personalized")
+        assert row.truth["personalized"] == pytest.approx(accuracy.value, abs=1.0)
+    since = len(means) - 1 - int(np.argmax(means))
+    with Ledger.open(":memory:") as ledger:
+        patient = replace(settings, rounds=8, patience=1, evaluate_every=1)
+        stopped = federated.train(patient, ledger=ledger, transcript=Transcript(), meter=Meter())
+    released = [row.mean() for row in stopped.evaluations]
+    assert stopped.ended_early is None or released[-1] <= max(released[:-1])
+    assert stopped.rows[-1].purpose == "evaluation"
+    assert since >= 0
+
+
+@pytest.mark.parametrize("change", ["evaluate_every=99", "patience=2", "evaluate_every=-1"])
+def test_settings_of_evaluations_that_make_no_sense_are_refused(change: str) -> None:
+    with pytest.raises(ConfigError):
+        load("digits", [change])

@@ -14,6 +14,7 @@ from protocols.learning import federated
 from protocols.learning.arm import Arm
 from protocols.learning.moving_clip import moved, normalised, split_clip, with_clip
 from protocols.learning.scenarios import Settings, load
+from protocols.measures import ALWAYS, MEASURES
 from protocols.meter import Meter
 from protocols.outputs import NeedInput
 from protocols.pipeline import prepare, quantized
@@ -60,7 +61,7 @@ def test_a_client_that_is_sent_an_absurd_clip_submits_zeros_and_half_a_bit(
     planned = federated.plan(replace(SMALL, noise=False)).training
     need = NeedInput(1, planned, with_clip(made.secure.model, clip), b"s" * 32)
     with Federation(planned, seed=1) as session, caplog.at_level(logging.WARNING, logger="protocols"):
-        words = federated._contribute(made.secure, 3, need, session)
+        words = federated._contribute(made.secure, 3, need, session, 1)
     assert words.shape == (planned.length + 1,)
     assert not words.any()  # the last is the bit: neither within the clip nor beyond it
     assert made.secure.unusable == 1
@@ -134,7 +135,7 @@ def test_the_clip_finds_its_quantile_from_thirty_times_off_through_masked_sums(s
         dropout=0.1,
         epsilon=20.0,
         delta=1e-5,
-        metrics=federated.METRICS,
+        metrics=[MEASURES[name].metric for name in ALWAYS],
         clip_bit=True,
     )
     config = plan_session(wish).training
