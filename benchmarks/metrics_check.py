@@ -1,8 +1,8 @@
 """Private evaluation, measured: errors and coverage over 4,000 seeded simulations of each release.
 
-Clients encode and round as in a round; the noise is an exact Skellam draw of the sum's variance, for m - k = n
-(with fewer guaranteed honest clients errors grow by sqrt(n / (m - k))). One release also goes through a whole
-masked session. Prints a table; writes benchmarks/results/metrics.json; exits 1 if a target is missed.
+Clients encode and round as in a round; the noise is an exact Skellam draw of the sum's variance, for
+m - k = n (with fewer guaranteed honest clients errors grow by sqrt(n / (m - k))). One release also goes
+through a whole masked session. Prints a table; writes benchmarks/results/metrics.json; exits 1 if a target is missed.
 Run: make metrics-check
 """
 

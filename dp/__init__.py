@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dp.gaussian import gaussian_epsilon
     from dp.groups import GroupMeans
     from dp.histograms import Histogram
-    from dp.intervals import Figure, Noise, Released, Suppressed
+    from dp.intervals import Noise, Released, Suppressed
     from dp.ledger import Ledger, LedgerEntry
     from dp.mechanisms import FixedCohort, PoissonSampling, SkellamRelease, local_variance
     from dp.metrics import (
@@ -65,7 +65,6 @@ __all__ = [
     "DPError",
     "DPInputError",
     "ExampleTraining",
-    "Figure",
     "FixedCohort",
     "Flattening",
     "GaussianAccountant",
@@ -181,7 +180,7 @@ _HOMES = {
     "gaussian": ("gaussian_epsilon",),
     "groups": ("GroupMeans",),
     "histograms": ("Histogram",),
-    "intervals": ("Figure", "Noise", "Released", "Suppressed"),
+    "intervals": ("Noise", "Released", "Suppressed"),
     "ledger": (
         "Ledger",
         "LedgerEntry",

@@ -7,7 +7,6 @@ values in one place: a simulation, or a stack that brings its own training.
 Nothing here may fail because of one client's data: whoever has none submits the defined value, with noise.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -228,8 +227,6 @@ def evaluate_privately(
             survivors = tuple(int(client) for client in opening.survivors)
             ledger.spend(release, session=opening.session.hex(), round=opening.round, clients=survivors)
 
-    # The session's id must differ between evaluations in one ledger: it follows from the seed.
-    seed = secrets.randbits(63) if seed is None else seed
     with Federation(config, ids=list(values), seed=seed, commit=commit) as session:
 
         def contribute(client: ClientId, need: NeedInput) -> Words:

@@ -190,6 +190,7 @@ def _draw_accuracy(
 ) -> None:
     axes = figure.add_subplot()
     kept, last = _thinned(rows), kept_round
+    at_kept = next(row for row in rows if row["round"] == kept_round)
     rounds = [row["round"] for row in kept]
     for layer, (arm, _, colour, dashes) in enumerate(reversed(_ARMS)):
         values = [100 * row["truth"][arm] for row in kept]
@@ -200,7 +201,7 @@ def _draw_accuracy(
     axes.plot([last, last], [low, high], "_", color=ink, markersize=9, markeredgewidth=2.2, zorder=9)
     axes.plot([last], [value], "o", color=ink, markersize=6.5, zorder=10)
     # On the side where the lines leave more room.
-    ends = [100 * rows[kept_round - 1]["truth"][arm] for arm, *_ in _ARMS]
+    ends = [100 * at_kept["truth"][arm] for arm, *_ in _ARMS]
     room = {side: min(abs(side - end) for end in ends) for side in (low - 6, high + 6) if 0 < side < 100}
     below = low > 6 and room.get(low - 6, 0.0) >= room.get(high + 6, 0.0)
     _name(axes, "released", (last, low if below else high), (0, -13 if below else 6), side="right")

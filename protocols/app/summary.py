@@ -97,7 +97,8 @@ def history(outcome: Outcome, meter: Meter) -> dict[str, Any]:
 def _evaluation(outcome: Outcome) -> dict[str, Any]:
     """What was released of the model that is kept, beside the truth; what was not worth it, and why."""
     kept, evaluations = outcome.kept, outcome.evaluations
-    assert kept is not None  # noqa: S101 (a run that ends has evaluated)
+    if kept is None:
+        raise ValueError("a run that has ended has evaluated its model")
     best = "the only evaluation" if len(evaluations) == 1 else "the best released mean accuracy of all"
     return {
         "kept_round": kept.round,

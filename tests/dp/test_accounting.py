@@ -183,7 +183,7 @@ def test_no_public_function_takes_an_epsilon_that_was_spent() -> None:
         if inspect.isfunction(getattr(dp, name))
         and any("epsilon" in taken for taken in inspect.signature(getattr(dp, name)).parameters)
     }
-    assert takers == {"calibrate_multiplier", "plan_noise", "rounds_left"}
+    assert takers == {"calibrate_gaussian", "calibrate_multiplier", "plan_noise", "rounds_left"}
 
 
 def test_expected_survivors_are_no_guaranteed_ones() -> None:

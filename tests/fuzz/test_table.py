@@ -37,6 +37,7 @@ FROM_INSIDE = {
     "dp/rotation.py": "a hash of the seed",
     "protocols/app/cli.py": "TOML that it wrote itself",
     "protocols/audit/catalogue.py": "what its own child printed",
+    "protocols/learning/arm.py": "the model of its own server",
     "protocols/learning/federated.py": "the model of its own server",
     "protocols/worker.py": "orders of the simulation that started it",
     "secagg/prg.py": "keystream",

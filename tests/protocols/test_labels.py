@@ -32,7 +32,7 @@ SEVERAL = {
     # Simulations have one label, and name each purpose in the first field behind it.
     "SIMULATION": {
         "simulated.secret",
-        "learning.federated.dropouts",
+        "learning.planned.dropouts",
         "learning.arm.public_number",
     },
 }

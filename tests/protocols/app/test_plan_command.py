@@ -30,7 +30,7 @@ KEYS = {
     *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
     *("value_bits", "rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
     *("sensitivity_inflation", "local_variance", "predicted_error", "epsilons"),
-    "warnings",
+    *("warnings", "evaluation"),
 }
 NOISE = KEYS & {
     *("rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
@@ -456,7 +456,7 @@ def test_mistakes_exit_2_and_name_what_fails(arguments: list[str], says: str) ->
 
 def test_help_has_examples_and_says_why_sigma_is_80() -> None:
     shown = secagg_plan("--help").stdout
-    assert shown.count("secagg plan --clients") == 3
+    assert shown.count("secagg plan --clients") == 4
     assert "grind" in shown
     for line in shown.splitlines():
         if "secagg plan --clients" in line:

@@ -193,7 +193,7 @@ def test_every_drawing_has_a_label_and_both_widths(page: str) -> None:
     labels = [value for tag, name, value in Balance(page).attributes if (tag, name) == ("svg", "aria-label")]
     assert len(labels) == page.count("<svg") == 14
     assert min(len(label) for label in labels) > 60
-    assert page.count('class="wide"') == page.count('class="narrow"') == 4
+    assert page.count('class="wide"') == page.count('class="narrow"') == 7
 
 
 def test_colours_are_the_style_sheet_s(page: str) -> None:

@@ -217,15 +217,15 @@ def test_without_noise_the_secure_arm_is_the_plain_arm_bit_for_bit(
 def test_the_evaluation_scores_the_model_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every client scores the bytes of the round, and one that cannot counts as the centre."""
     sent: list[bytes] = []
-    score = federated._Arms.score
+    values = federated._Arms.values
 
-    def watch(self: federated._Arms, client: int, shared: np.ndarray) -> float:
+    def watch(self: federated._Arms, client: int, shared: np.ndarray) -> object:
         sent.append(shared.tobytes())
         if client == 5:
             raise DataError("nothing to score")
-        return score(self, client, shared)
+        return values(self, client, shared)
 
-    monkeypatch.setattr(federated._Arms, "score", watch)
+    monkeypatch.setattr(federated._Arms, "values", watch)
     outcome = _train()
     assert set(sent) == {outcome.shared.astype("<f4").tobytes()}
     assert outcome.rows[-1].exact
