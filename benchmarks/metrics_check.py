@@ -1,8 +1,9 @@
 """Private evaluation, measured: errors and coverage over 4,000 seeded simulations of each release.
 
-Clients encode and round as in a round; the noise is an exact Skellam draw of the sum's variance, for
-m - k = n (with fewer guaranteed honest clients errors grow by sqrt(n / (m - k))). One release also goes
-through a whole masked session. Prints a table; writes benchmarks/results/metrics.json; exits 1 if a target is missed.
+Clients encode and round as in a round; the noise is an exact Skellam draw of the sum's variance, for as many
+guaranteed honest clients as survivors (with fewer, m - k of n, errors grow by sqrt(n / (m - k))). One release
+also goes through a whole masked session. Prints a table; writes benchmarks/results/metrics.json; exits 1 if a
+target is missed.
 Run: make metrics-check
 """
 
@@ -390,9 +391,7 @@ def main() -> int:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    print(
-        f"{SIMULATIONS:,} simulations each, epsilon {EPSILON:g}, delta {DELTA:g}, m - k = n, per client, zero-out"
-    )
+    print(f"{SIMULATIONS:,} simulations each, ({EPSILON:g}, {DELTA:g})-private per client, zero-out")
     found: list[Check] = []
     for checks in CHECKS:
         say(f"metrics-check: {checks.__name__}")
