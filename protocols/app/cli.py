@@ -173,7 +173,7 @@ def plan_command(
             privacy=None if evaluate and dimension is None else noise.privacy_of(**asked, clip=clip),
         )
         found = evaluating.forecasts(evaluate, plan=plan, **asked) if evaluate else ()
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *(evaluating.too_few(clients, epsilon) if evaluate else ())):
             say(f"warning: {warning}")
         with printing("nothing was run"):
             if as_json:

@@ -13,8 +13,8 @@ from protocols.measures import MEASURES, Forecast, forecast
 from .noise import DELTA
 from .planning import Plan
 
-# The sensitivity hardly matters: the multiplier is relative to it.
-_NORM = (1 << 15) - 1
+# The sensitivity hardly matters, the multiplier is relative to it: small enough for any noise to be drawn.
+_NORM = (1 << 8) - 1
 
 
 def forecasts(
@@ -58,6 +58,13 @@ def forecasts(
         minimum_survivors=plan.minimum_survivors,
         remove_surplus=remove_surplus,
     )
+
+
+def too_few(clients: int, epsilon: float | None) -> list[str]:
+    """A warning where hardly any figure is worth its noise."""
+    if epsilon is None or clients >= 100 / epsilon:
+        return []
+    return [f"{clients} clients are under 100 / epsilon = {100 / epsilon:.0f}: figures will be mostly noise"]
 
 
 def as_list(found: Sequence[Forecast]) -> list[dict[str, Any]]:
