@@ -7,7 +7,6 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Literal
 
 import msgspec
@@ -23,17 +22,15 @@ from secagg.errors import CapacityError
 from secagg.kdf import Label, digest
 from secagg.parameters import (
     GRINDABLE_SIGMA,
-    InfeasibleError,
     check_privacy,
-    least_threshold,
 )
 from secagg.ring import Ring
 
 from .checks import require_integer, require_positive
 from .errors import ConfigError
 from .layout import MAX_SEGMENTS, UPDATE, Layout, Segment, arrange
+from .thresholds import ServerModel, complete_thresholds, sparse_thresholds
 
-ServerModel = Literal["active", "semi-honest"]
 Protection = Literal["masks"]
 
 MAX_CLIENTS = 10_000
@@ -169,9 +166,11 @@ class RoundConfig:
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         require_integer("corrupt", corrupt, 1, clients - 2)
         if degree is None:
-            threshold, minimum_survivors = _complete(clients, corrupt, threshold, minimum_survivors, server)
+            threshold, minimum_survivors = complete_thresholds(
+                clients, corrupt, threshold, minimum_survivors, server
+            )
         else:
-            threshold, minimum_survivors = _sparse(
+            threshold, minimum_survivors = sparse_thresholds(
                 clients, corrupt, threshold, minimum_survivors, server, degree
             )
         if minimum_survivors - corrupt < 2:
@@ -323,72 +322,6 @@ class RoundConfig:
     def hash(self) -> bytes:
         """32 bytes that every message of the round carries."""
         return digest(Label.CONFIG, self.to_bytes())
-
-
-def whole_part(fraction: float, clients: int) -> int:
-    """ceil(fraction * clients), taking 0.1 for a tenth and 0.333... for a third."""
-    exact = Fraction(fraction)
-    meant = exact.limit_denominator(1000)
-    return math.ceil((meant if abs(meant - exact) < 1e-12 else exact) * clients)
-
-
-def _complete(
-    clients: int, corrupt: int, threshold: int | None, minimum_survivors: int | None, server: ServerModel
-) -> tuple[int, int]:
-    """t and m on the complete graph, where m defaults to t."""
-    smallest = smallest_threshold(clients=clients, corrupt=corrupt, server=server)
-    threshold = smallest if threshold is None else threshold
-    require_integer("threshold", threshold, 1, clients)
-    if threshold < smallest:
-        rule = "2t > n + c" if server == "active" else "t > c"
-        raise ConfigError(
-            f"threshold {threshold} is too low for {clients} clients of which {corrupt} may be corrupt: "
-            f"{rule} needs at least {smallest}"
-        )
-    minimum_survivors = threshold if minimum_survivors is None else minimum_survivors
-    require_integer("minimum_survivors", minimum_survivors, threshold, clients)
-    return threshold, minimum_survivors
-
-
-def _sparse(
-    clients: int,
-    corrupt: int,
-    threshold: int | None,
-    minimum_survivors: int | None,
-    server: ServerModel,
-    degree: int,
-) -> tuple[int, int]:
-    """t and m on a sparse graph: t from the bounds, m from the caller, who must say it."""
-    require_integer("degree", degree, 2, clients - 2)
-    if degree % 2:
-        raise ConfigError(f"degree is even, not {degree}: leave it out for the complete graph")
-    if minimum_survivors is None:
-        raise ConfigError("minimum_survivors is needed beside a degree: the threshold counts neighbours only")
-    smallest = smallest_threshold(clients=clients, corrupt=corrupt, server="active")
-    require_integer("minimum_survivors", minimum_survivors, smallest, clients)
-    try:
-        if threshold is None:
-            threshold = least_threshold(
-                clients=clients, corrupt=corrupt, degree=degree, server=server, sigma=GRINDABLE_SIGMA
-            )
-        require_integer("threshold", threshold, 1, degree + 1)
-        check_privacy(
-            clients=clients,
-            corrupt=corrupt,
-            dropped=clients - minimum_survivors,
-            degree=degree,
-            threshold=threshold,
-            server=server,
-            sigma=GRINDABLE_SIGMA,
-        )
-    except InfeasibleError as error:
-        raise ConfigError(f"degree {degree} with threshold {threshold} is not safe: {error}") from error
-    return threshold, minimum_survivors
-
-
-def smallest_threshold(*, clients: int, corrupt: int, server: ServerModel) -> int:
-    """The least t with 2t > n + c (active server, Bonawitz et al. 2017, section 6.2) or t > c."""
-    return (clients + corrupt) // 2 + 1 if server == "active" else corrupt + 1
 
 
 def _checked_segments(segments: Sequence[Segment]) -> tuple[Segment, ...]:

@@ -16,9 +16,10 @@ from dp.planning import PlannedRelease, calibrate_multiplier
 from secagg.errors import DomainError
 from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
 
-from .config import RoundConfig, SkellamNoise, smallest_threshold, whole_part
+from .config import RoundConfig, SkellamNoise
 from .errors import ConfigError
 from .layout import UPDATE, Segment, arrange
+from .thresholds import smallest_threshold, whole_part
 
 _EVALUATION_BITS = 12
 _FEWEST_BITS = 6

@@ -7,9 +7,10 @@ from typing import Final
 from secagg.parameters import InfeasibleError
 
 from .checks import require_integer
-from .config import RoundConfig, ServerModel, smallest_threshold, whole_part
+from .config import RoundConfig
 from .context import ClientId
 from .errors import Code, PolicyRefusedError
+from .thresholds import ServerModel, smallest_threshold, whole_part
 
 _MAX_INTEGER: Final = (1 << 63) - 1
 

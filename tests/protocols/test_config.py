@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dp.samplers import MAX_VARIANCE, MIN_VARIANCE
 from protocols import ConfigError, RoundConfig, SkellamNoise, prepare
-from protocols.config import MAX_CLIENTS, smallest_threshold
+from protocols.config import MAX_CLIENTS
 from protocols.layout import MAX_LENGTH
+from protocols.thresholds import smallest_threshold
 
 GOOD = {"clients": 9, "length": 10, "clip": 1.0}
 

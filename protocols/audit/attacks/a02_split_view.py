@@ -14,14 +14,15 @@ from itertools import product
 
 import numpy as np
 
-from protocols import config, policy
+from protocols import policy, thresholds
 from protocols.audit.attack import Attack, Finding, replaced
 from protocols.audit.table import Table, vectors_for
 from protocols.audit.views import Forge, small_sum, split_view, truthful
-from protocols.config import RoundConfig, ServerModel
+from protocols.config import RoundConfig
 from protocols.context import ClientId
 from protocols.errors import Code
 from protocols.pairwise.schedule import TAG_BYTES
+from protocols.thresholds import ServerModel
 from secagg.ring import Words
 
 MAIN = (5, 2)  # clients and corrupt among them: t = m = 4
@@ -96,7 +97,7 @@ def mutant() -> Iterator[None]:
         return corrupt + 1
 
     with replaced(
-        (config, "smallest_threshold", above_corrupt), (policy, "smallest_threshold", above_corrupt)
+        (thresholds, "smallest_threshold", above_corrupt), (policy, "smallest_threshold", above_corrupt)
     ):
         yield
 
