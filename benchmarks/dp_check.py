@@ -195,7 +195,7 @@ def rmse() -> Iterator[Check]:
 
 def survivor_counts() -> Iterator[Check]:
     """Honest noise in opened sums of the real protocol, for every number of survivors, both ways."""
-    clients, length = 12, 40_000
+    clients, length = 12, 400_000
     for remove in (False, True):
         config = RoundConfig(
             clients=clients,

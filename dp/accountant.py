@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from dp.checks import require_delta, require_integer, require_positive, require_rate
 from dp.errors import DPInputError
+from dp.gaussian import require_pld_domain
 
 _MECHANISM: Final = "poisson-sampled gaussian"
 
@@ -39,11 +40,13 @@ class GaussianAccountant:
         """Epsilon of everything so far, for add-or-remove neighbours: loss distributions, rounded up.
 
         Raises:
-            DPInputError: delta is not in (0, 1).
+            DPInputError: delta is not in (0, 1), or a release is outside the domain of `gaussian_epsilon`.
         """
         require_delta(delta)
         if not self._steps:
             return 0.0
+        for (multiplier, rate), count in self._steps.items():
+            require_pld_domain(multiplier, rate, count, delta)
         from dp_accounting.pld import PLDAccountant
 
         return float(PLDAccountant().compose(self.dp_event()).get_epsilon(delta))

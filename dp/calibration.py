@@ -34,7 +34,8 @@ def calibrate_gaussian(*, epsilon: float, delta: float, rounds: int, sampling_ra
             epsilon is against.
 
     Returns:
-        z, at which the accountant accepted the target; 1 % less noise would usually exceed it.
+        z, at which the accountant accepted the target. Where epsilon is nearly straight in the multiplier, as
+            it is but for very small rates or targets, 1 % less noise would exceed it.
 
     Raises:
         DPInputError: an argument outside its domain.
@@ -92,27 +93,38 @@ def _least(cost: Callable[[float], float], epsilon: float, *, low: float, precis
 
 
 def _refined(cost: Callable[[float], float], epsilon: float, accepted: float) -> float:
-    """A lower multiplier that the cost accepts, by at most four evaluations, or `accepted`."""
-    known = [(accepted, cost(accepted))]
-    best = accepted if known[0][1] <= epsilon else math.inf
-    for _ in range(_MOST_LOSS_EVALUATIONS - 1):
-        guess = _guess(known, epsilon)
+    """A lower multiplier that the cost accepts, by at most four evaluations, or `accepted`.
+
+    Guesses follow the slope of epsilon in the multiplier, both logarithmic, where it is nearly straight; a
+    guess that leaves the bracket, or has no slope, is replaced by the bracket's middle.
+    """
+    low, best = LEAST_PLD_MULTIPLIER, accepted
+    known: list[tuple[float, float]] = []
+    guess = accepted
+    for _ in range(_MOST_LOSS_EVALUATIONS):
         found = cost(guess)
         if found <= epsilon:
             best = min(best, guess)
             if found >= epsilon * (1 - 5 * _PRECISION):
                 break
-        known.append((guess, found))
-    # The loss distribution is rounded up: by its grid it can be dearer than Rényi, whose answer then counts.
-    return best if math.isfinite(best) else accepted
+        else:
+            low = max(low, guess)
+        if 0.0 < found < math.inf:
+            known.append((guess, found))
+        if best <= low * (1 + _PRECISION):
+            break
+        guess = _guess(known, epsilon)
+        if not low < guess < best:
+            guess = math.sqrt(low * best)
+    return best
 
 
 def _guess(known: list[tuple[float, float]], epsilon: float) -> float:
     """Where the line through the last two points, or of slope -1 through one, is just below the target."""
+    if not known:
+        return math.nan
     (z, cost), aim = known[-1], epsilon * (1 - 2 * _PRECISION)
     slope = -1.0
-    if len(known) > 1 and math.isfinite(cost) and known[-2][0] != z:
+    if len(known) > 1 and known[-2][0] != z and known[-2][1] != cost:
         slope = math.log(cost / known[-2][1]) / math.log(z / known[-2][0])
-    if not math.isfinite(cost):
-        return z * 1.1
     return z * math.exp(math.log(aim / cost) / min(slope, -0.2))

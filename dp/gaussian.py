@@ -98,6 +98,19 @@ def _unsampled(separation: float, delta: float) -> float:
 
 def _by_pld(multiplier: float, rate: float, rounds: int, delta: float) -> float:
     """Pessimistic loss distributions on a grid of 1e-4, composed by `dp_accounting`."""
+    require_pld_domain(multiplier, rate, rounds, delta)
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = PLDAccountant().compose(_event(multiplier, rate, rounds))
+    return float(accountant.get_epsilon(delta))
+
+
+def require_pld_domain(multiplier: float, rate: float, rounds: int, delta: float) -> None:
+    """Refuse releases whose loss distributions need gigabytes, or a delta that they cannot resolve.
+
+    Raises:
+        DPInputError: naming the limit.
+    """
     if delta < LEAST_PLD_DELTA:
         raise DPInputError(f"the 'pld' accountant needs a delta of at least {LEAST_PLD_DELTA:g}; use 'rdp'")
     if multiplier < LEAST_PLD_MULTIPLIER:
@@ -110,10 +123,6 @@ def _by_pld(multiplier: float, rate: float, rounds: int, delta: float) -> float:
             f"the divergence of order 2 is {loss:.4g} nats, and the 'pld' accountant takes at most "
             f"{LARGEST_PLD_LOSS:g}; no privacy worth the name is left (or use 'rdp')"
         )
-    from dp_accounting.pld import PLDAccountant
-
-    accountant = PLDAccountant().compose(_event(multiplier, rate, rounds))
-    return float(accountant.get_epsilon(delta))
 
 
 def _by_rdp(multiplier: float, rate: float, rounds: int, delta: float) -> float:

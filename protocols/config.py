@@ -32,6 +32,7 @@ from .layout import MAX_SEGMENTS, UPDATE, Layout, Segment, arrange
 from .thresholds import ServerModel, complete_thresholds, sparse_thresholds
 
 Protection = Literal["masks"]
+Rounding = Literal["nearest", "stochastic"]
 
 MAX_CLIENTS = 10_000
 # A coordinate wraps with probability at most 2**-40 over a run of up to 2**16 rounds.
@@ -39,7 +40,7 @@ _LOG2_WRAP_PER_ROUND = -56
 # A uniformly random sum is taken for a real one with probability at most 2**-128.
 _GARBAGE_BITS = 128
 
-_Value = int | float | str | dict[str, float | bool] | list[dict[str, bool | int | float | str]] | None
+_Value = bool | int | float | str | dict[str, float | bool] | list[dict[str, bool | int | float | str]] | None
 _FIELDS = (
     "clients",
     "length",
@@ -54,9 +55,18 @@ _FIELDS = (
     "protection",
     "segments",
     "weight_bound",
+    "rounding",
+    "rotation",
+    "modulus_bits",
 )
-# Left out of the encoding where they say nothing.
-_OPTIONAL = ("segments", "weight_bound")
+# Left out of the encoding where they say nothing new.
+_OPTIONAL = {
+    "segments": (),
+    "weight_bound": None,
+    "rounding": "nearest",
+    "rotation": False,
+    "modulus_bits": None,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +119,12 @@ class RoundConfig:
         segments: What is summed beside the update, in the same vector.
         weight_bound: W: every client has an integer weight from 0 to W, which multiplies its update and
             travels in a slot of its own. None for no weights.
+        rounding: To the "nearest" integer, or "stochastic": unbiased, for a slightly larger L2 bound.
+        rotation: Whether the update is padded to a power of two and rotated by public signs that follow from
+            the config, so that no coordinate holds much of it. Grinding them costs accuracy at most.
+        modulus_bits: A ring of so many bits although sums may wrap in it, for noisy rounds whose sums are
+            flat (`dp.flattening`); None for a ring in which no sum wraps. A wrap costs accuracy, never
+            privacy. Garbage is then not told from a sum.
         layout: Where segments and weight lie, and the vector's L2 bound. Derived.
         local_variance: Variance each client adds, grid units squared; 0 without noise. Derived.
         encoding: Integers to ring words, in the narrowest ring in which no sum wraps. Derived.
@@ -127,6 +143,9 @@ class RoundConfig:
     protection: Protection
     segments: tuple[Segment, ...]
     weight_bound: int | None
+    rounding: Rounding
+    rotation: bool
+    modulus_bits: int | None
     layout: Layout = field(compare=False, repr=False)
     local_variance: float = field(compare=False, repr=False)
     encoding: Encoding = field(compare=False, repr=False)
@@ -147,6 +166,9 @@ class RoundConfig:
         protection: Protection = "masks",
         segments: Sequence[Segment] = (),
         weight_bound: int | None = None,
+        rounding: Rounding = "nearest",
+        rotation: bool = False,
+        modulus_bits: int | None = None,
     ) -> None:
         """Fill in what was left open and refuse what cannot be.
 
@@ -163,6 +185,7 @@ class RoundConfig:
             raise ConfigError(f"server is 'active' or 'semi-honest', not {server!r}")
         if protection != "masks":
             raise ConfigError(f"protection is 'masks', not {protection!r}")
+        _check_grid(rounding, rotation, modulus_bits, noise)
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         require_integer("corrupt", corrupt, 1, clients - 2)
         if degree is None:
@@ -181,7 +204,13 @@ class RoundConfig:
         values = locals()
         for name in _FIELDS:
             object.__setattr__(self, name, values[name])
-        layout = arrange((main, *segments), weight_bound=weight_bound, noisy=noise is not None)
+        layout = arrange(
+            (main, *segments),
+            weight_bound=weight_bound,
+            noisy=noise is not None,
+            stochastic=rounding == "stochastic",
+            rotation=rotation,
+        )
         object.__setattr__(self, "layout", layout)
         object.__setattr__(self, "local_variance", self._local_variance())
         self._check_surplus()
@@ -272,8 +301,26 @@ class RoundConfig:
             tight = Encoding(self.clients, self.layout.bound, tail)
         except (CapacityError, DPInputError, OverflowError) as error:
             raise ConfigError(str(error)) from error
+        if self.modulus_bits is not None:
+            try:
+                return replace(tight, limit=self.modulus_bits)
+            except CapacityError as error:
+                raise ConfigError(f"modulus_bits: {error}") from error
         # Short vectors would need more spare bits than a word has; they get what there is.
         return replace(tight, spare=min(-(-_GARBAGE_BITS // self.words), 64 - tight.width))
+
+    @property
+    def wrap_rate(self) -> float:
+        """Chance that a coordinate of a sum leaves a ring of limited bits, by the normal law; else 0.
+
+        For clients that all agree, and whose update is flat: as after a rotation, or of equal numbers.
+        """
+        if self.modulus_bits is None:
+            return 0.0
+        main = self.layout.parts[0]
+        signal = (self.clients * main.norm) ** 2 / main.length
+        variance = signal + self.clients * (self.local_variance + 0.25)
+        return math.erfc(2.0 ** (self.modulus_bits - 1) / math.sqrt(2.0 * variance))
 
     @property
     def ring(self) -> Ring:
@@ -294,7 +341,7 @@ class RoundConfig:
         other's configs instead of each other's vectors.
         """
         fields = {name: getattr(self, name) for name in _FIELDS}
-        said = {name: value for name, value in fields.items() if value or name not in _OPTIONAL}
+        said = {name: v for name, v in fields.items() if name not in _OPTIONAL or v != _OPTIONAL[name]}
         said["noise"] = None if self.noise is None else self.noise.said
         return msgspec.msgpack.encode(said | {"ring_bits": self.ring.bits})
 
@@ -322,6 +369,20 @@ class RoundConfig:
     def hash(self) -> bytes:
         """32 bytes that every message of the round carries."""
         return digest(Label.CONFIG, self.to_bytes())
+
+
+def _check_grid(rounding: str, rotation: bool, modulus_bits: int | None, noise: object) -> None:
+    if rounding not in ("nearest", "stochastic"):
+        raise ConfigError(f"rounding is 'nearest' or 'stochastic', not {rounding!r:.50}")
+    if not isinstance(rotation, bool):
+        raise ConfigError(f"rotation is true or false, not {rotation!r:.50}")
+    if modulus_bits is None:
+        return
+    require_integer("modulus_bits", modulus_bits, 2, 63)
+    if noise is None:
+        raise ConfigError(
+            "modulus_bits is for rounds with noise: without it sums are exact, and one that wraps is not"
+        )
 
 
 def _checked_segments(segments: Sequence[Segment]) -> tuple[Segment, ...]:

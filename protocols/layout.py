@@ -11,6 +11,8 @@ from dataclasses import KW_ONLY, dataclass
 
 from dp.clipping import MAX_BITS, Grid, root_up
 from dp.errors import DPInputError
+from dp.rotation import padded_length
+from dp.rounding import stochastic_norm
 
 from .checks import require_integer, require_positive
 from .errors import ConfigError
@@ -69,12 +71,16 @@ class Part:
         place: Its words in the vector.
         grid: Its real units to grid units, before the weight.
         weight_bound: The largest weight it is multiplied by; None if it is not weighted.
+        stochastic: Whether it is rounded at random, to integers that can be longer than the clip.
+        rotated: The numbers of an update that is padded and rotated first; None where it is not.
     """
 
     name: str
     place: slice
     grid: Grid
     weight_bound: int | None
+    stochastic: bool = False
+    rotated: int | None = None
 
     @property
     def length(self) -> int:
@@ -84,7 +90,8 @@ class Part:
     @property
     def norm(self) -> int:
         """L2 bound of one client's integers."""
-        return (self.weight_bound or 1) * self.grid.norm
+        norm = (self.weight_bound or 1) * self.grid.norm
+        return stochastic_norm(norm, length=self.length) if self.stochastic else norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +128,18 @@ class Layout:
         return (self.weight_bound or 0) * self.weight_unit
 
 
-def arrange(segments: Sequence[Segment], *, weight_bound: int | None, noisy: bool) -> Layout:
+def arrange(
+    segments: Sequence[Segment],
+    *,
+    weight_bound: int | None,
+    noisy: bool,
+    stochastic: bool = False,
+    rotation: bool = False,
+) -> Layout:
     """Lay segments side by side, the update first.
+
+    With a rotation the update is as long as the power of two that holds it, and rounded at random every
+    segment's bound is that of `dp.stochastic_norm`.
 
     Without noise a unit of weight is one grid unit, and weights are exact in any case. With noise it is as
     many as leave the L2 bound within 5 % of what it would be without the slot.
@@ -139,9 +156,10 @@ def arrange(segments: Sequence[Segment], *, weight_bound: int | None, noisy: boo
     parts: list[Part] = []
     begin = 0
     for segment in segments:
-        end = begin + segment.length
+        rotated = segment.length if rotation and segment.name == UPDATE else None
+        end = begin + (segment.length if rotated is None else padded_length(rotated))
         weight = weight_bound if segment.weighted else None
-        part = Part(segment.name, slice(begin, end), _grid(segment), weight)
+        part = Part(segment.name, slice(begin, end), _grid(segment), weight, stochastic, rotated)
         if part.norm > MAX_NORM:
             raise ConfigError(
                 f"segment {segment.name}: weight_bound {weight_bound} times 2**(value_bits-1) - 1 = "

@@ -4,9 +4,10 @@ The one place where `dp`'s integers meet `secagg`'s words. Noise is drawn under 
 from a seed of its own, never from the one that masks come from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,20 @@ from numpy.typing import NDArray
 from dp.checks import is_plain_array
 from dp.clipping import dequantize, quantize
 from dp.errors import DPInputError
+from dp.rotation import rotate, rotate_back
+from dp.rounding import quantize_stochastic
+from secagg.kdf import Label, derive, digest
+from secagg.prg import uniform_words
 from secagg.ring import Words
+from secagg.secret import SecretBytes
 
 from .config import RoundConfig
 from .errors import InputError
 from .layout import UPDATE, Part
-from .noise import Seed, draw_noise
+from .noise import Seed, as_seed, draw_noise
+
+# All fail with probability 2**-40 at most; then a vector is rounded to nearest.
+_ATTEMPTS: Final = 56
 
 Update = NDArray[np.float64] | NDArray[np.float32]
 Segments = Mapping[str, Update]
@@ -69,7 +78,8 @@ def prepare(
             the right shape, of weight 0 where there are weights, prepared here: nobody sees which client
             it was.
     """
-    words = config.encoding.encode(quantized(update, config=config, weight=weight, segments=segments))
+    integers = quantized(update, config=config, weight=weight, segments=segments, seed=seed)
+    words = config.encoding.encode(integers)
     ring = config.ring
     if config.noise is not None:
         np.add(words, ring.words(draw_noise(seed, config=config)), out=words)
@@ -77,9 +87,17 @@ def prepare(
 
 
 def quantized(
-    update: Update, *, config: RoundConfig, weight: int = 1, segments: Segments | None = None
+    update: Update,
+    *,
+    config: RoundConfig,
+    weight: int = 1,
+    segments: Segments | None = None,
+    seed: Seed | None = None,
 ) -> NDArray[np.int64]:
     """The whole vector in grid units, int64 (config.words,), without noise.
+
+    Where the config rounds at random, words for that come from the seed of `prepare` under a label of their
+    own; without a seed everything is rounded to nearest, which is for checks alone.
 
     Each segment's L2 norm is at most its clip, times the weight where it is weighted, in exact integers; so
     the vector's is at most `config.layout.l2_bound`.
@@ -92,7 +110,12 @@ def quantized(
     weight = _checked_weight(weight, config.weight_bound)
     vector = np.empty(layout.words, np.int64)
     for part in layout.parts:
-        vector[part.place] = _quantized(update if part.name == UPDATE else given[part.name], part, weight)
+        values = update if part.name == UPDATE else given[part.name]
+        words = None
+        if part.stochastic and seed is not None:
+            key = derive(as_seed(seed), Label.ROUNDING, config.hash, part.name)
+            words = (row for row in _rows(key, part.length))
+        vector[part.place] = _quantized(values, part, weight, words=words, rotation=rotation_seed(config))
     if layout.weight_bound is not None:
         vector[-1] = weight * layout.weight_unit
     return vector
@@ -124,12 +147,30 @@ def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> Revealed:
     layout = config.layout
     if total.shape != (layout.words,) or total.dtype != np.int64:
         raise InputError(f"a total is int64 ({layout.words},), not {total.dtype} {total.shape}")
-    sums = {part.name: dequantize(total[part.place], grid=part.grid) for part in layout.parts}
+    sums = {part.name: _dequantized(total[part.place], part, config) for part in layout.parts}
     weight: int | float | None = None
     if layout.weight_bound is not None:
         slot = int(total[-1])
         weight = slot if config.noise is None else slot / layout.weight_unit
     return Revealed(sums.pop(UPDATE), sums, weight)
+
+
+def rotation_seed(config: RoundConfig) -> bytes:
+    """The public seed of the rotation's signs."""
+    return digest(Label.ROTATION, config.hash)
+
+
+def _dequantized(total: NDArray[np.int64], part: Part, config: RoundConfig) -> NDArray[np.float64]:
+    values = dequantize(total, grid=part.grid)
+    if part.rotated is None:
+        return values
+    return rotate_back(values, seed=rotation_seed(config), length=part.rotated)
+
+
+def _rows(key: SecretBytes, length: int) -> Iterator[NDArray[np.uint64]]:
+    """Uniform words for one attempt of stochastic rounding after the other."""
+    for attempt in range(_ATTEMPTS):
+        yield uniform_words(derive(key, Label.ROUNDING, attempt), length)
 
 
 def _check_names(given: Segments, *, expected: Sequence[str]) -> None:
@@ -148,11 +189,19 @@ def _checked_weight(weight: int, bound: int | None) -> int:
     return int(weight)
 
 
-def _quantized(values: Update, part: Part, weight: int) -> NDArray[np.int64]:
+def _quantized(
+    values: Update, part: Part, weight: int, *, words: Iterator[NDArray[np.uint64]] | None, rotation: bytes
+) -> NDArray[np.int64]:
+    length = part.length if part.rotated is None else part.rotated
     found = values.shape if is_plain_array(values) else type(values).__name__
-    if found != (part.length,):
-        raise InputError(f"{part.name} is an array of shape ({part.length},), not {found}")
+    if found != (length,):
+        raise InputError(f"{part.name} is an array of shape ({length},), not {found}")
+    weight = 1 if part.weight_bound is None else weight
     try:
-        return quantize(values, grid=part.grid, weight=1 if part.weight_bound is None else weight)
+        if part.rotated is not None:
+            values = rotate(values, seed=rotation)
+        if words is None:
+            return quantize(values, grid=part.grid, weight=weight)
+        return quantize_stochastic(values, grid=part.grid, words=words, weight=weight)
     except DPInputError as error:
         raise InputError(f"unusable {part.name}: {error}") from error

@@ -30,6 +30,8 @@ class RoundResult:
         segments: Sums of the further segments by name, float64.
         weight: The survivors' weights, summed: an int, with noise a float; None without weights.
         seconds: What the round took, by the meter's clock.
+        wrapped: Fraction of coordinates whose sum left a ring of limited bits, which only a simulation can
+            know.
     """
 
     sum: NDArray[np.float64]
@@ -44,6 +46,7 @@ class RoundResult:
     segments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weight: int | float | None = None
     seconds: float = 0.0
+    wrapped: float = 0.0
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -179,9 +179,11 @@ class Federation:
         self, finished: Finished, submitted: Mapping[ClientId, Words], config: RoundConfig, seconds: float
     ) -> RoundResult:
         """The opened sum without surplus noise, and whether it was the sum of what survivors submitted."""
-        expected = config.ring.zeros(config.words)
+        expected, integers = config.ring.zeros(config.words), np.zeros(config.words, np.int64)
         for client in finished.survivors:
             np.add(expected, submitted[client], out=expected)
+            if config.modulus_bits is not None:
+                integers += config.ring.centre(submitted[client])
         total = without_surplus(finished, config=config)
         revealed = reveal(total, config=config)
         return RoundResult(
@@ -190,6 +192,7 @@ class Federation:
             weight=revealed.weight,
             survivors=tuple(finished.survivors),
             total=total,
+            wrapped=float(np.mean(integers != finished.total)) if config.modulus_bits is not None else 0.0,
             noise_variance=noise_variance(finished, config=config),
             exact=bool(np.array_equal(config.ring.centre(expected), finished.total)),
             round=finished.round,

@@ -26,16 +26,24 @@ class Encoding:
         tail: Magnitude the total noise does not exceed.
         spare: Bits beyond the smallest width. Uniform garbage of d words passes `decode` with
             probability at most 2**-(spare * d).
+        limit: Fewer bits than the smallest width: sums may wrap, and `decode` cannot tell garbage. None for
+            no limit.
     """
 
     clients: int
     bound: int
     tail: int = 0
     spare: int = 0
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.clients < 1 or self.bound < 1 or self.tail < 0 or self.spare < 0:
             raise DomainError("an encoding needs clients >= 1, bound >= 1, tail >= 0 and spare >= 0")
+        if self.limit is not None and not 2 <= self.limit < self.least_width:
+            raise CapacityError(
+                f"a limit of {self.limit} bits is none: sums need {self.least_width} without one, a ring has "
+                "at least 2"
+            )
         if self.width > 64:
             raise CapacityError(
                 f"{self.clients} summands of magnitude {self.bound} with a noise tail of {self.tail} do "
@@ -49,8 +57,13 @@ class Encoding:
 
     @property
     def width(self) -> int:
-        """Bits in which [-S, S] does not wrap, and the spare ones."""
-        return (2 * self.largest_sum).bit_length() + self.spare
+        """Bits in which [-S, S] does not wrap, and the spare ones; or the limit."""
+        return self.least_width + self.spare if self.limit is None else self.limit
+
+    @property
+    def least_width(self) -> int:
+        """Bits in which [-S, S] does not wrap."""
+        return (2 * self.largest_sum).bit_length()
 
     @property
     def ring(self) -> Ring:
@@ -68,13 +81,13 @@ class Encoding:
         return self.ring.words(values)
 
     def decode(self, words: Words) -> NDArray[np.int64]:
-        """The signed sum, int64, of at most `clients` encoded vectors.
+        """The signed sum, int64, of at most `clients` encoded vectors; modulo the ring where that is limited.
 
         Raises:
             CapacityError: If a value lies outside [-S, S]: a summand was not what it declared.
         """
         total = self.ring.centre(words)
-        if _magnitude(total) > self.largest_sum:
+        if self.limit is None and _magnitude(total) > self.largest_sum:
             raise CapacityError(f"a coordinate of the sum exceeds {self.largest_sum}")
         return total
 

@@ -71,6 +71,8 @@ class Label(StrEnum):
     NOISE = "noise"
     SURPLUS = "surplus of the noise"
     SURPLUS_PART = "part of the surplus"
+    ROUNDING = "rounding"
+    ROTATION = "rotation"
     SIMULATION = "simulation"
     VAULT = "vault"
     # Saved states

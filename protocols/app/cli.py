@@ -144,6 +144,9 @@ def plan_command(
     remove_surplus: Annotated[
         bool, typer.Option("--remove-surplus", help="Survivors take noise that nobody needs out again.")
     ] = False,
+    modulus_bits: Annotated[
+        int | None, typer.Option(help="Bits of a ring in which flat sums may wrap; with noise alone.")
+    ] = None,
     evaluate: Annotated[
         str | None,
         typer.Option(help="Measures of a private evaluation, with commas between, or 'default' for all."),
@@ -170,7 +173,9 @@ def plan_command(
             dimension=dimension,
             weight_bound=weight_bound,
             # Without a dimension there is no training to plan noise for, only an evaluation.
-            privacy=None if evaluate and dimension is None else noise.privacy_of(**asked, clip=clip),
+            privacy=None
+            if evaluate and dimension is None
+            else noise.privacy_of(**asked, clip=clip, modulus_bits=modulus_bits),
         )
         found = evaluating.forecasts(evaluate, plan=plan, **asked) if evaluate else ()
         for warning in (*plan.warnings, *(evaluating.too_few(clients, epsilon) if evaluate else ())):

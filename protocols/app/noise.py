@@ -1,5 +1,6 @@
 """The noise of a plan: what was asked for, what `dp.planning` finds, and how it is told."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 from dp.accounting import shown
 from dp.errors import CalibrationError, DPInputError
 from dp.planning import NoisePlan, PlannedRelease, plan_noise
+from dp.rotation import Flattening, flattening
 from protocols.errors import ConfigError
 from protocols.layout import UPDATE, Segment, arrange
 from protocols.plan import with_most_bits
@@ -26,6 +28,7 @@ class Privacy:
         delta: In (0, 1).
         clip: L2 bound of one client's update, in the unit in which errors are told.
         remove_surplus: Whether noise of survivors beyond the minimum is taken out of the sum again.
+        modulus_bits: Of a ring in which flat sums may wrap; None for one in which none does.
     """
 
     rounds: int
@@ -34,6 +37,7 @@ class Privacy:
     delta: float = DELTA
     clip: float = 1.0
     remove_surplus: bool = False
+    modulus_bits: int | None = None
 
 
 def privacy_of(
@@ -44,6 +48,7 @@ def privacy_of(
     delta: float | None,
     clip: float,
     remove_surplus: bool = False,
+    modulus_bits: int | None = None,
 ) -> Privacy | None:
     """The noise that was asked for; None if none was.
 
@@ -62,6 +67,7 @@ def privacy_of(
         delta=delta,
         clip=clip,
         remove_surplus=remove_surplus,
+        modulus_bits=modulus_bits,
     )
 
 
@@ -83,7 +89,8 @@ def plan_noise_of(
 
     def noise(tried: int) -> NoisePlan:
         update = Segment(UPDATE, length=length, clip=privacy.clip, value_bits=tried)
-        layout = arrange((update,), weight_bound=weight_bound, noisy=True)
+        stochastic = privacy.modulus_bits is not None
+        layout = arrange((update,), weight_bound=weight_bound, noisy=True, stochastic=stochastic)
         return plan_noise(
             PlannedRelease(l2_sensitivity=layout.l2_bound, rounds=privacy.rounds, length=layout.words),
             grid=layout.parts[0].grid,
@@ -102,7 +109,35 @@ def plan_noise_of(
         raise ConfigError(f"no noise will do: {error}") from error
 
 
-def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
+def flatten(
+    privacy: Privacy, noise: NoisePlan, *, clients: int, length: int, minimum_survivors: int, colluders: int
+) -> tuple[int, Flattening] | None:
+    """Bits of a value on the finest grid whose flat sums fit a limited ring, and whether a rotation helps.
+
+    Raises:
+        ConfigError: If the ring holds no grid.
+    """
+    if privacy.modulus_bits is None:
+        return None
+    share = noise.multiplier * privacy.clip / math.sqrt(minimum_survivors - colluders)
+    try:
+        found = flattening(
+            clients=clients,
+            length=length,
+            clip=privacy.clip,
+            bits=privacy.modulus_bits,
+            local_deviation=share,
+        )
+    except (CalibrationError, DPInputError) as error:
+        raise ConfigError(f"--modulus-bits {privacy.modulus_bits}: {error}") from error
+    scale = found.rotated_scale if found.rotate else found.plain_scale
+    bits = int(scale * privacy.clip + 1).bit_length()
+    if bits < 2:
+        raise ConfigError(f"--modulus-bits {privacy.modulus_bits}: leaves a value no bit beside its sign")
+    return bits, found
+
+
+def noise_numbers(noise: NoisePlan | None, *, survivors: int, rotate: bool = False) -> dict[str, Any]:
     """The noise as JSON entries, all of them null without noise; an epsilon without bound is null."""
     if noise is None:
         names = ("delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity", "sensitivity_inflation")
@@ -112,7 +147,7 @@ def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
         "delta": named.delta,
         "noise_multiplier": noise.multiplier,
         "scale": noise.scale,
-        "rotation": "none",
+        "rotation": "hadamard" if rotate else "none",
         "l2_sensitivity": noise.l2_sensitivity,
         "sensitivity_inflation": noise.inflation,
         "local_variance": noise.local_variance,
@@ -131,13 +166,13 @@ def noise_numbers(noise: NoisePlan | None, *, survivors: int) -> dict[str, Any]:
     }
 
 
-def noise_rows(noise: NoisePlan, *, survivors: int) -> dict[str, Any]:
+def noise_rows(noise: NoisePlan, *, survivors: int, rotate: bool = False) -> dict[str, Any]:
     """The noise for people."""
     named = noise.epsilons
     return {
         "noise multiplier": f"{noise.multiplier:g}",
         "grid units per real unit": f"{noise.scale:.6g}",
-        "rotation": "none",
+        "rotation": "Hadamard, with public signs" if rotate else "none",
         "L2 sensitivity, grid units": noise.l2_sensitivity,
         "what rounding could add to it": f"{noise.inflation - 1:.3%}",
         "deviation of a client's noise, grid units": f"{noise.local_variance**0.5:.6g}",

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dp.planning import NoisePlan
+from dp.rotation import Flattening
 from protocols.config import RoundConfig, SkellamNoise
 from protocols.errors import ConfigError
 from protocols.sizes import upload
@@ -20,7 +21,7 @@ from secagg.agreement import Committee, agreement_bound, committee
 from secagg.errors import DomainError
 from secagg.parameters import Bound, Parameters, Server, choose
 
-from .noise import VALUE_BITS, Privacy, noise_numbers, noise_rows, plan_noise_of, promises_little
+from .noise import VALUE_BITS, Privacy, flatten, noise_numbers, noise_rows, plan_noise_of, promises_little
 
 HELP = """Choose degree, threshold and noise for a cohort, with the bounds that prove them.
 
@@ -64,6 +65,8 @@ class Plan:
         value_bits: Of a coordinate at full clip; None where no dimension was given.
         noise: None where none was asked for.
         rounds: For which the noise was planned; None likewise.
+        flattening: What a rotation does to sums in a ring of limited bits; None without a limit.
+        wrap_rate: Chance that a coordinate of a flat sum leaves that ring, by the normal law; None likewise.
     """
 
     parameters: Parameters
@@ -75,6 +78,13 @@ class Plan:
     value_bits: int | None = None
     noise: NoisePlan | None = None
     rounds: int | None = None
+    flattening: Flattening | None = None
+    wrap_rate: float | None = None
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the update is rotated."""
+        return self.flattening is not None and self.flattening.rotate
 
 
 def corrupt_fraction(clients: int, *, corrupt: float | None, colluders: int | None) -> float:
@@ -147,7 +157,9 @@ def as_object(plan: Plan) -> dict[str, Any]:
     return {
         **numbers,
         **told,
-        **noise_numbers(plan.noise, survivors=plan.minimum_survivors),
+        **noise_numbers(plan.noise, survivors=plan.minimum_survivors, rotate=plan.rotates),
+        "wrap_rate": plan.wrap_rate,
+        "flattening": asdict(plan.flattening) if plan.flattening is not None else None,
         "warnings": list(plan.warnings),
         "proof": proof,
     }
@@ -175,7 +187,11 @@ def tables(plan: Plan) -> Iterator[Table]:
     yield _two_columns("plan", "", rows)
     yield _proof_sheet(_proof(plan))
     if plan.noise is not None:
-        table = _two_columns("noise", "", noise_rows(plan.noise, survivors=plan.minimum_survivors))
+        rows = noise_rows(plan.noise, survivors=plan.minimum_survivors, rotate=plan.rotates)
+        if plan.flattening is not None:
+            rows["predicted error of a sum in this ring"] = f"{_error(plan.flattening):.6g}"
+            rows["coordinates that wrap, predicted"] = f"{plan.wrap_rate:.2g}"
+        table = _two_columns("noise", "", rows)
         named = plan.noise.epsilons
         table.caption = f"per {named.unit}, {named.relation} neighbours, delta {named.delta:g}"
         yield table
@@ -207,22 +223,49 @@ def _sized(
         bits = VALUE_BITS if bits is None else bits
         config = _config(plan, bits=bits, length=length, weight_bound=weight_bound)
     else:
-        bits, noise = plan_noise_of(
+        bits, noise = _planned_noise(plan, privacy, bits, length, weight_bound)
+        limited = flatten(
             privacy,
+            noise,
             clients=plan.parameters.clients,
+            length=length,
             minimum_survivors=plan.minimum_survivors,
             colluders=plan.parameters.corrupt,
+        )
+        if limited is not None:
+            bits, noise = _planned_noise(plan, privacy, limited[0], length, weight_bound)
+        plan = _warned(plan, *promises_little(noise, plan.parameters.clients))
+        plan = replace(plan, noise=noise, rounds=privacy.rounds, flattening=limited[1] if limited else None)
+        law = SkellamNoise(multiplier=noise.multiplier, remove_surplus=privacy.remove_surplus)
+        config = _config(
+            plan,
             bits=bits,
             length=length,
             weight_bound=weight_bound,
+            clip=privacy.clip,
+            noise=law,
+            limit=privacy.modulus_bits,
         )
-        plan = _warned(plan, *promises_little(noise, plan.parameters.clients))
-        plan = replace(plan, noise=noise, rounds=privacy.rounds)
-        law = SkellamNoise(multiplier=noise.multiplier, remove_surplus=privacy.remove_surplus)
-        config = _config(
-            plan, bits=bits, length=length, weight_bound=weight_bound, clip=privacy.clip, noise=law
-        )
+        plan = replace(plan, wrap_rate=config.wrap_rate if limited else None)
     return replace(plan, value_bits=bits, modulus_bits=config.ring.bits, bytes_per_client=upload(config))
+
+
+def _planned_noise(
+    plan: Plan, privacy: Privacy, bits: int | None, length: int, weight_bound: int | None
+) -> tuple[int, NoisePlan]:
+    return plan_noise_of(
+        privacy,
+        clients=plan.parameters.clients,
+        minimum_survivors=plan.minimum_survivors,
+        colluders=plan.parameters.corrupt,
+        bits=bits,
+        length=length,
+        weight_bound=weight_bound,
+    )
+
+
+def _error(found: Flattening) -> float:
+    return found.rotated_error if found.rotate else found.plain_error
 
 
 def _config(
@@ -233,6 +276,7 @@ def _config(
     weight_bound: int | None = None,
     clip: float = 1.0,  # in the update's own unit: it changes no size
     noise: SkellamNoise | None = None,
+    limit: int | None = None,
 ) -> RoundConfig:
     p = plan.parameters
     return RoundConfig(
@@ -247,6 +291,9 @@ def _config(
         degree=None if p.complete else p.degree,
         server=p.server,
         weight_bound=weight_bound,
+        modulus_bits=limit,
+        rotation=plan.rotates,
+        rounding="nearest" if limit is None else "stochastic",
     )
 
 

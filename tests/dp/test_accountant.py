@@ -88,3 +88,9 @@ def test_opacus_and_dp_accounting_take_the_same_history() -> None:
         assert theirs.get_epsilon(1e-5) == pytest.approx(renyi, rel=0.02)
     assert len(theirs) == 1 or len(theirs) == 30
     assert ours.get_epsilon(1e-5) <= theirs.get_epsilon(1e-5)
+
+
+@pytest.mark.parametrize(("multiplier", "delta"), [(0.05, 1e-5), (1.0, 1e-14)])
+def test_what_the_calculator_refuses_the_account_refuses_too(multiplier: float, delta: float) -> None:
+    with pytest.raises(DPInputError, match="'pld' accountant needs"):
+        account((multiplier, 0.1, 1)).get_epsilon(delta)

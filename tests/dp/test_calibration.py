@@ -58,3 +58,24 @@ def test_arguments_outside_their_domain_are_refused(change: dict) -> None:
 def test_a_target_that_no_noise_reaches_names_the_bound() -> None:
     with pytest.raises(CalibrationError, match="noise_multiplier <= 1e"):
         calibrate_gaussian(epsilon=1e-9, delta=1e-300, rounds=10_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "rounds", "rate"),
+    [
+        (0.01, 0.1, 1, 0.5),
+        (0.001, 0.01, 1, 0.01),
+        (1.0, 1e-3, 1, 1e-3),
+        (3.0, 1e-5, 1, 1e-4),
+        (0.5, 1e-4, 10, 1e-4),
+    ],
+)
+def test_where_the_loss_distribution_says_nothing_or_leaps_the_answer_is_safe(
+    epsilon: float, delta: float, rounds: int, rate: float
+) -> None:
+    """Small rates and targets: epsilon is zero, or falls steeply. Never too little noise, no other error."""
+    known = {"delta": delta, "rounds": rounds, "sampling_rate": rate}
+    z = calibrate_gaussian(epsilon=epsilon, **known)  # type: ignore[arg-type]
+    assert z >= 0.2
+    assert gaussian_epsilon(noise_multiplier=z, **known) <= epsilon  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from secagg.sealing import seal
 from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 from tests.vectors.play import FORMAT, MODEL, identity, make_input, number, seed, show_config
-from tests.vectors.sessions import SEGMENTS, small, surplus
+from tests.vectors.sessions import FLAT, SEGMENTS, small, surplus
 
 Field = bytes | int | str
 
@@ -369,6 +369,18 @@ COMPONENTS: Mapping[str, Callable[[str], dict]] = {
         "Weights, segments and noise among five",
         lambda: small(
             clients=5, segments=SEGMENTS, weight_bound=9, value_bits=12, noise=SkellamNoise(multiplier=1.25)
+        ),
+    ),
+    "part-config-flat": config(
+        "A rotated update, rounded at random, with a segment and weights",
+        lambda: small(
+            clients=5,
+            length=21,
+            segments=SEGMENTS,
+            weight_bound=9,
+            value_bits=12,
+            noise=SkellamNoise(multiplier=1.25),
+            **FLAT,
         ),
     ),
     "part-packing": packing,

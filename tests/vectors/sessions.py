@@ -202,6 +202,7 @@ def of_model(model: bytes, about: str) -> Scenario:
     return scenario
 
 
+FLAT: dict = {"rotation": True, "rounding": "stochastic"}
 SEGMENTS = (
     Segment("counts", length=4, clip=127, value_bits=8, weighted=False),
     Segment("bias", length=2, clip=0.5, value_bits=12),
@@ -307,6 +308,10 @@ SUMMED: dict[str, Scenario] = {
         "Only those that are enforced survive: no part is surplus.",
         "r1 masked 1",
         "r1 masked 4",
+    ),
+    "modulus": one_round(
+        small(length=5, value_bits=9, noise=SkellamNoise(multiplier=0.2), modulus_bits=8, **FLAT),
+        "A ring of fewer bits than the sum may need: words are taken modulo 2^8, and no range is checked.",
     ),
     "empty-model": of_model(b"", "A model of no bytes."),
     "model-of-300-bytes": of_model(bytes(range(150)) * 2, "A model that takes a longer header."),

@@ -126,6 +126,13 @@ def config_faults() -> Faults:
         "config-empty-segments": refused(
             "config.segments", "No segments are written out, where the key is left out.", with_segments
         ),
+        "config-modulus-too-wide": refused(
+            "config.modulus_bits",
+            "A limit of bits that is none: the sum needs fewer.",
+            msgspec.msgpack.encode(
+                {**fields, "noise": {"multiplier": 1.0}, "modulus_bits": 40, "ring_bits": 40}
+            ),
+        ),
         "config-graph": refused(
             "config.degree",
             "Two neighbours each against an active server: no bound of a sparse graph holds.",

@@ -30,7 +30,7 @@ KEYS = {
     *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
     *("value_bits", "rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
     *("sensitivity_inflation", "local_variance", "predicted_error", "epsilons"),
-    *("warnings", "evaluation"),
+    *("warnings", "evaluation", "wrap_rate", "flattening"),
 }
 NOISE = KEYS & {
     *("rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
@@ -489,3 +489,27 @@ def test_warnings_are_in_the_object_too() -> None:
     assert plan["warnings"]
     assert "no round can run this plan" in plan["warnings"][0]
     assert planned("--clients", "50", "--corrupt", "0.1", "--dropout", "0.1")["warnings"] == []
+
+
+def test_a_limited_ring_is_planned_with_a_rotation_and_says_what_wraps() -> None:
+    arguments = ["--clients", "100", "--colluders", "33", "--dropout", "0.1", "--dimension", "100000"]
+    free = planned(*arguments, "--rounds", "1", "--epsilon", "20")
+    limited = planned(*arguments, "--rounds", "1", "--epsilon", "20", "--modulus-bits", "14")
+    assert limited["modulus_bits"] == 14 < free["modulus_bits"]
+    assert limited["bytes_per_client"]["masked"] < free["bytes_per_client"]["masked"]
+    assert (free["rotation"], free["wrap_rate"], free["flattening"]) == ("none", None, None)
+    assert limited["rotation"] == "hadamard"
+    assert 0 < limited["wrap_rate"] < 1e-3
+    found = limited["flattening"]
+    assert found["rotated_error"] < found["plain_error"]
+    assert limited["l2_sensitivity"] > (1 << (limited["value_bits"] - 1)) - 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "match"), [("3", "hold no grid"), ("10", "sensitivity inflation"), ("40", "modulus_bits")]
+)
+def test_a_ring_that_holds_no_grid_or_every_sum_is_refused(bits: str, match: str) -> None:
+    cohort = ["--clients", "1000", "--colluders", "100", "--dropout", "0.1", "--dimension", "1000000"]
+    result = secagg_plan(*cohort, "--rounds", "1", "--epsilon", "20", "--modulus-bits", bits)
+    assert result.exit_code == 2
+    assert match in " ".join(result.output.split())

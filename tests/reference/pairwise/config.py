@@ -10,7 +10,8 @@ from tests.reference.pairwise.primitives import Fault, digest, require
 
 REQUIRED = ("clients", "length", "clip", "value_bits", "threshold", "corrupt", "minimum_survivors")
 REQUIRED += ("degree", "server", "noise", "protection")
-ORDER = (*REQUIRED, "segments", "weight_bound", "ring_bits")
+OPTIONAL = ("segments", "weight_bound", "rounding", "rotation", "modulus_bits")
+ORDER = (*REQUIRED, *OPTIONAL, "ring_bits")
 SEGMENT = ("name", "length", "clip", "value_bits", "weighted")
 MOST_WORDS = 2**28
 
@@ -146,6 +147,9 @@ def _well_formed(fields: object) -> bool:
         and fields["protection"] == "masks"
         and ("segments" not in fields or _segments_well_formed(segments))
         and ("weight_bound" not in fields or integer(fields["weight_bound"], 1, 2**64 - 1))
+        and fields.get("rounding", "stochastic") == "stochastic"
+        and fields.get("rotation", True) is True
+        and ("modulus_bits" not in fields or (integer(fields["modulus_bits"], 2, 63) and noise is not None))
         and integer(fields["ring_bits"], 1, 64)
     )
 
@@ -201,11 +205,17 @@ def ring(fields: dict[str, Any]) -> Ring:
     """What follows from a config's fields, `ring_bits` aside."""
     weight_bound, noise = fields.get("weight_bound"), fields["noise"]
     segments = [{**fields, "weighted": True}, *fields.get("segments", ())]
+    lengths = [segment["length"] for segment in segments]
+    if "rotation" in fields:
+        lengths[0] = 1 << (lengths[0] - 1).bit_length()
     bounds = []  # N_s
-    for segment in segments:
+    for segment, length in zip(segments, lengths, strict=True):
         factor = weight_bound if weight_bound is not None and segment["weighted"] else 1
         bounds.append(factor * (2 ** (segment["value_bits"] - 1) - 1))
-    d = sum(segment["length"] for segment in segments) + (weight_bound is not None)
+        if "rounding" in fields:
+            square = bounds[-1] ** 2 + bounds[-1] + (length + math.isqrt(4 * length)) // 4
+            bounds[-1] = math.isqrt(square - 1) + 1
+    d = sum(lengths) + (weight_bound is not None)
     require(d <= MOST_WORDS and max(bounds) < 2**43, "config-invalid")
     squares, r, weight = sum(bound**2 for bound in bounds), 0, 0
     if weight_bound is not None:
@@ -218,6 +228,9 @@ def ring(fields: dict[str, Any]) -> Ring:
     largest = fields["clients"] * bound + tail
     b0 = (2 * largest).bit_length()
     require(b0 <= 64, "config-invalid")
+    if "modulus_bits" in fields:
+        require(fields["modulus_bits"] < b0, "config-invalid")
+        return Ring(d, fields["modulus_bits"], r, sensitivity, bound, tail, largest)
     return Ring(d, b0 + min(-(-128 // d), 64 - b0), r, sensitivity, bound, tail, largest)
 
 

@@ -129,7 +129,8 @@ def total(round_: Round) -> list[int]:
             mask = keys.pair_mask(seed, context, u2, bits=config.b, count=config.d)
             words = keys.added(words, keys.sign_towards(u, v), mask, config.b)
     centred = [word - (1 << config.b) if word >= 1 << config.b - 1 else word for word in words]
-    require(all(abs(word) <= config.ring.largest for word in centred), "aggregate-out-of-range")
+    wraps = "modulus_bits" in config.fields
+    require(wraps or all(abs(word) <= config.ring.largest for word in centred), "aggregate-out-of-range")
     return centred
 
 
