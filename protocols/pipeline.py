@@ -113,8 +113,7 @@ def quantized(
         values = update if part.name == UPDATE else given[part.name]
         words = None
         if part.stochastic and seed is not None:
-            key = derive(as_seed(seed), Label.ROUNDING, config.hash, part.name)
-            words = (row for row in _rows(key, part.length))
+            words = _rows(as_seed(seed), config, part)
         vector[part.place] = _quantized(values, part, weight, words=words, rotation=rotation_seed(config))
     if layout.weight_bound is not None:
         vector[-1] = weight * layout.weight_unit
@@ -167,10 +166,11 @@ def _dequantized(total: NDArray[np.int64], part: Part, config: RoundConfig) -> N
     return rotate_back(values, seed=rotation_seed(config), length=part.rotated)
 
 
-def _rows(key: SecretBytes, length: int) -> Iterator[NDArray[np.uint64]]:
+def _rows(seed: SecretBytes, config: RoundConfig, part: Part) -> Iterator[NDArray[np.uint64]]:
     """Uniform words for one attempt of stochastic rounding after the other."""
     for attempt in range(_ATTEMPTS):
-        yield uniform_words(derive(key, Label.ROUNDING, attempt), length)
+        key = derive(seed, Label.ROUNDING, config.hash, part.name, attempt)
+        yield uniform_words(key, part.length)
 
 
 def _check_names(given: Segments, *, expected: Sequence[str]) -> None:

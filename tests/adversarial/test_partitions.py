@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement, product
 import numpy as np
 import pytest
 
-from protocols import ClientId, RoundConfig, config, policy
+from protocols import ClientId, RoundConfig, policy, thresholds
 from protocols import messages as m
 from protocols.audit.recovery import answered_shares, confirm, corrupt_shares, rebuild, unmask_one
 from protocols.audit.table import Lies, Table, View, secret, vectors_for
@@ -239,7 +239,7 @@ def test_teeth_one_share_fewer_and_the_partition_of_the_proof_exposes_it(
     _, recovered, _ = split(config_of(n, c), told)
     assert config_of(n, c).threshold == t + 1
     assert recovered is None
-    for module in (config, policy):
+    for module in (thresholds, policy):
         monkeypatch.setattr(module, "smallest_threshold", lambda *, clients, corrupt, server: t)
     answered, recovered, truth = split(config_of(n, c, t), told)
     assert answered == set(told)

@@ -506,7 +506,8 @@ def test_a_limited_ring_is_planned_with_a_rotation_and_says_what_wraps() -> None
 
 
 @pytest.mark.parametrize(
-    ("bits", "match"), [("3", "hold no grid"), ("10", "sensitivity inflation"), ("40", "modulus_bits")]
+    ("bits", "match"),
+    [("3", "hold no grid"), ("10", "sensitivity inflation"), ("40", "fewer bits per value")],
 )
 def test_a_ring_that_holds_no_grid_or_every_sum_is_refused(bits: str, match: str) -> None:
     cohort = ["--clients", "1000", "--colluders", "100", "--dropout", "0.1", "--dimension", "1000000"]
