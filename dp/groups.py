@@ -66,9 +66,10 @@ class GroupMeans:
         A number that is none within the range counts as the centre.
         """
         coordinates = np.zeros(self.length)
-        if not isinstance(value, tuple | list) or len(value) != 2 or value[0] not in self.groups:
+        pair = value if isinstance(value, tuple | list) and len(value) == 2 else ("", None)
+        if not isinstance(pair[0], str) or pair[0] not in self.groups:
             return coordinates
-        number, place = as_number(value[1], self.low, self.high), self.groups.index(value[0])
+        number, place = as_number(pair[1], self.low, self.high), self.groups.index(pair[0])
         centre = (self.low + self.high) / 2
         offset = 0.0 if number is None else min(max(number - centre, -self.half), self.half)
         coordinates[[place, len(self.groups) + place]] = offset, self.half

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dp.errors import DPInputError
-from dp.intervals import NORMAL_97_5, Figure, Noise, Released, released
+from dp.intervals import LEAST_SIGNAL, NORMAL_97_5, Figure, Noise, Released, Suppressed, released
 from dp.metrics import Coordinates, as_number, require_name, require_range
 
 MAX_BINS = 1024
@@ -49,6 +49,8 @@ class Histogram:
     def __post_init__(self) -> None:
         require_name(self.name)
         require_range(self.name, self.low, self.high)
+        if not math.isfinite(self.high - self.low):
+            raise DPInputError(f"metric {self.name!r}: its range leaves float64")
         if isinstance(self.bins, bool) or not isinstance(self.bins, int) or not 2 <= self.bins <= MAX_BINS:
             raise DPInputError(f"metric {self.name!r} has 2 to {MAX_BINS} bins, not {self.bins!r}")
         if not all(0.0 < level < 1.0 for level in self.quantiles) or not 0.0 <= self.worst < 1.0:
@@ -90,12 +92,25 @@ class Histogram:
         below, deviations = self._cumulative(total, noise)
         figures += [self._quantile(level, below, deviations, noise.count) for level in self.quantiles]
         if self.worst:
-            figures.append(self._worst(below, noise))
+            # To first order only, so where the noise of half the edges is small beside the part's clients.
+            clear = self.worst * noise.count >= LEAST_SIGNAL * noise.deviation * math.sqrt(self.bins / 2)
+            name = f"{self.name}_worst_{round(1000 * self.worst)}"
+            why = "the noise is not small beside so few clients"
+            figures.append(self._worst(below, noise) if clear else Suppressed(name=name, why=why))
         return tuple(figures)
 
     def expected_error(self, noise: Noise) -> float:
-        """Exact for the share of a bin."""
-        return noise.deviation / noise.count
+        """Exact for the share of a bin; without bins among the figures, of the hardest level, in its unit.
+
+        There the number below an edge errs by the noise of the bins up to it, over clients lying as densely
+        as if all were spread evenly, and half a bin is added as in the interval.
+        """
+        if self.shares or not (self.quantiles or self.worst):
+            return noise.deviation / noise.count
+        levels = [min(level, 1 - level) for level in (*self.quantiles, *([self.worst] if self.worst else []))]
+        edges = max(1.0, max(levels) * self.bins)
+        crossing = (self.high - self.low) * noise.deviation * math.sqrt(edges) / noise.count
+        return crossing / min(1.0, 2 * min(levels)) + self.width / (2 * NORMAL_97_5)
 
     def _cumulative(self, total: Coordinates, noise: Noise) -> tuple[Coordinates, Coordinates]:
         """Clients below each of the B + 1 edges, and the deviation of each of these numbers."""

@@ -9,8 +9,10 @@ makes it. This module must not see anything of one client.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
+
+from scipy.special import ndtri
 
 from dp.errors import DPInputError
 
@@ -79,6 +81,23 @@ class Suppressed:
 
 
 Figure: TypeAlias = Released | Suppressed
+
+
+def simultaneous(figure: Figure, *, times: int) -> Figure:
+    """A figure whose intervals hold in so many evaluations at once, by widening each end in proportion.
+
+    Exact for symmetric intervals of normal noise. Ends that were cut to a range are only where they were cut.
+    """
+    if times <= 1 or isinstance(figure, Suppressed):
+        return figure
+    factor = float(ndtri(1 - 0.025 / times)) / NORMAL_97_5
+
+    def wider(low: float, high: float) -> tuple[float, float]:
+        return figure.value - factor * (figure.value - low), figure.value + factor * (high - figure.value)
+
+    low, high = wider(figure.low, figure.high)
+    population = None if figure.population is None else wider(*figure.population)
+    return replace(figure, low=low, high=high, population=population)
 
 
 def released(

@@ -326,7 +326,7 @@ def as_numbers(value: object, *, shape: tuple[int, ...] | None = None) -> Coordi
     """A client's value as an array of finite numbers, of a shape or flat; None where it is none."""
     try:
         numbers = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever a client's object does, it is no array of numbers
         return None
     fits = numbers.ndim == 1 if shape is None else numbers.shape == shape
     return numbers if fits and bool(np.isfinite(numbers).all()) else None

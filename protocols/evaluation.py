@@ -21,7 +21,6 @@ from dp.metrics import release_metrics as figures_of
 from dp.planning import PlannedRelease, calibrate_multiplier
 from secagg.ring import Words
 
-from .checks import shown
 from .config import Protection, RoundConfig, SkellamNoise
 from .context import ClientId
 from .errors import ConfigError, InputError
@@ -80,7 +79,8 @@ def prepare_metrics(values: Values, *, metrics: Sequence[Metric], config: RoundC
         InputError: If the config is not one for these metrics: a public mistake, the same at every client.
     """
     _check(metrics, config)
-    return prepare(encode_metrics(values, metrics=metrics), config=config, seed=seed)
+    own = values if isinstance(values, Mapping) else {}
+    return prepare(encode_metrics(own, metrics=metrics), config=config, seed=seed)
 
 
 def release_metrics(
@@ -204,12 +204,8 @@ def evaluate_privately(
 
     Raises:
         ConfigError: Naming what cannot be met.
-        InputError: If a client's values are no dictionary.
         ThresholdError: If too few clients answered; nothing was opened.
     """
-    strange = next((client for client, own in values.items() if not isinstance(own, Mapping)), None)
-    if strange is not None:
-        raise InputError(f"client {strange}: values are a dictionary by metric, not {shown(values[strange])}")
     config = evaluation_config(
         metrics,
         clients=len(values),

@@ -105,7 +105,7 @@ def _evaluation(outcome: Outcome) -> dict[str, Any]:
         "kept_trained": kept.trained,
         "why": f"{best}: {kept.mean():.4f}",
         "survivors": kept.survivors,
-        "figures": [_figure(figure, kept) for figure in kept.figures],
+        "figures": [_figure(figure, kept) for figure in outcome.released],
         "not_released": [
             {"name": each.measure.metric.name, "about": each.measure.about, "why": each.why}
             for each in outcome.forecasts

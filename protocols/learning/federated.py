@@ -102,7 +102,13 @@ def train(
                 break
             on_round(outcome.rows[-1])
             if _is_due(number, settings):
-                outcome.rows.append(_evaluate(number, outcome, arms, session, ledger, budgets))
+                try:
+                    outcome.rows.append(_evaluate(number, outcome, arms, session, ledger, budgets))
+                except ThresholdError:
+                    if not budgets.refused:
+                        raise
+                    outcome.ended_early = _why_early(number, settings, planned, budgets.refused)
+                    break
                 on_round(outcome.rows[-1])
                 outcome.ended_early = _out_of_patience(outcome)
                 if outcome.ended_early:
@@ -256,7 +262,7 @@ def _evaluate(
             return None
         try:
             values = arms.values(client, np.frombuffer(need.model, "<f4"))
-        except PersonalizationError as error:
+        except (PersonalizationError, ArithmeticError, np.linalg.LinAlgError) as error:
             _LOG.warning("client %d cannot be evaluated and counts as the centre: %s", client, error)
             values = {}
         gave[client] = values

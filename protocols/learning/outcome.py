@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dp.accounting import NamedEpsilons
-from dp.intervals import Figure, Released
+from dp.intervals import Figure, Released, simultaneous
 from protocols.measures import Forecast
 from protocols.plan import SessionPlan
 
@@ -91,5 +91,11 @@ class Outcome:
 
     @property
     def released(self) -> tuple[Figure, ...]:
-        """What was released of the model that is kept."""
-        return self.kept.figures if self.kept is not None else ()
+        """What was released of the model that is kept; empty before the first evaluation.
+
+        The largest of E released means leans upward, and so does whatever goes with it. Intervals are widened
+        to hold in all E evaluations at once (Bonferroni), so they hold in the one that is kept.
+        """
+        if self.kept is None:
+            return ()
+        return tuple(simultaneous(figure, times=len(self.evaluations)) for figure in self.kept.figures)

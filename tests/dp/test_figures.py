@@ -26,7 +26,7 @@ from dp import (
     metrics_clip,
     metrics_length,
 )
-from dp.intervals import ratio
+from dp.intervals import ratio, simultaneous
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -229,6 +229,30 @@ def test_a_group_that_nobody_declared_and_a_number_that_is_none_have_defined_coo
     histogram = METRICS["histogram"]
     assert histogram.encode(math.nan).tolist() == histogram.encode(0.5).tolist()
     assert METRICS["change"].encode(None).tolist() == [0.0, 0.0]
+    assert not METRICS["group"].encode((np.zeros(3), 0.5)).any()
+
+    class Strange:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise RuntimeError("detach me first")
+
+    assert not METRICS["auc"].encode((Strange(), Strange())).any()
+
+
+def test_the_worst_part_is_suppressed_where_the_noise_is_not_small_beside_it() -> None:
+    metric = Histogram(name="h", low=0.0, high=1.0, bins=10, worst=0.1, shares=False)
+    (figure,) = metric.release(np.full(10, 40.0), Noise(count=400, deviation=20.0))
+    assert isinstance(figure, Suppressed)
+    (figure,) = metric.release(np.full(10, 40.0), Noise(count=400, deviation=2.0))
+    assert isinstance(figure, Released)
+
+
+def test_intervals_that_hold_several_times_at_once_are_wider_about_the_same_value() -> None:
+    figure = Released(name="a", value=0.5, low=0.4, high=0.6, population=(0.3, 0.7))
+    assert simultaneous(figure, times=1) == figure
+    wide = simultaneous(figure, times=6)
+    assert isinstance(wide, Released)
+    assert (wide.value - wide.low) / 0.1 == pytest.approx(2.638257 / 1.959964, rel=1e-5)
+    assert wide.population == pytest.approx((0.5 - 0.2 * 1.346074, 0.5 + 0.2 * 1.346074), rel=1e-4)
 
 
 @given(

@@ -127,11 +127,11 @@ def test_what_cannot_be_is_refused_by_name(change: dict, error: type, match: str
         evaluate(clients(), **change)
 
 
-def test_too_few_clients_or_no_dictionary_are_refused() -> None:
+def test_too_few_clients_are_refused_and_what_is_no_dictionary_counts_as_an_empty_one() -> None:
     with pytest.raises(ConfigError, match="at least 10 clients"):
         evaluate(clients(9))
-    with pytest.raises(InputError, match="client 2: values are a dictionary"):
-        evaluate({**clients(), 2: [0.5]})  # type: ignore[dict-item]
+    without = evaluate({**clients(), 2: {}})
+    assert evaluate({**clients(), 2: [0.5]}).figures == without.figures  # type: ignore[dict-item]
 
 
 def test_metrics_and_config_must_fit() -> None:

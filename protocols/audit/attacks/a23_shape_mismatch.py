@@ -268,7 +268,7 @@ def _other_byte_order_is_garbage() -> bool:
 def mutant() -> Iterator[None]:
     """Whatever fits into a segment's place is put there."""
 
-    def unchecked(values: NDArray[Any], part: Part, weight: int) -> NDArray[np.int64]:
+    def unchecked(values: NDArray[Any], part: Part, weight: int, **_: object) -> NDArray[np.int64]:
         return quantize(values, grid=part.grid, weight=1 if part.weight_bound is None else weight)
 
     with replaced((pipeline, "_quantized", unchecked)):

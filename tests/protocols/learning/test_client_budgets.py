@@ -1,6 +1,7 @@
 """Every simulated client spends a budget of its own, and training ends when too few have any left."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,14 @@ def test_a_budget_outside_the_domain_is_refused(change: list[str]) -> None:
 def test_a_budget_needs_noise() -> None:
     with pytest.raises(ConfigError, match="needs noise"):
         load("digits", ["client_epsilon=4.0", "noise=false"])
+
+
+def test_an_evaluation_along_the_way_that_budgets_do_not_cover_ends_training_and_not_the_run() -> None:
+    settings = load("digits", ["clients=12", "rounds=4", "epsilon=20", "evaluate_every=1"])
+    planned = federated.plan(settings)
+    one = [release_of(planned.training, "training"), release_of(planned.evaluation, "evaluation")]
+    budget = colluding_epsilon(one, delta=settings.delta) + 0.05
+    outcome = run(replace(settings, client_epsilon=budget))
+    assert outcome.ended_early is not None
+    assert [row.purpose for row in outcome.rows] == ["training", "evaluation"]
+    assert len(outcome.evaluations) == 1
