@@ -186,6 +186,10 @@ class RoundConfig:
         if protection != "masks":
             raise ConfigError(f"protection is 'masks', not {protection!r}")
         _check_grid(rounding, rotation, modulus_bits, noise)
+        if modulus_bits is not None and (segments or weight_bound is not None):
+            raise ConfigError(
+                "modulus_bits is for an update alone: a weight or another segment would wrap unseen"
+            )
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         require_integer("corrupt", corrupt, 1, clients - 2)
         if degree is None:

@@ -31,7 +31,7 @@ class RoundResult:
         weight: The survivors' weights, summed: an int, with noise a float; None without weights.
         seconds: What the round took, by the meter's clock.
         wrapped: Fraction of coordinates whose sum left a ring of limited bits, which only a simulation can
-            know.
+            know. What left it at a single client already, with its noise, is not among them.
     """
 
     sum: NDArray[np.float64]

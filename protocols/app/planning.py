@@ -189,7 +189,7 @@ def tables(plan: Plan) -> Iterator[Table]:
     if plan.noise is not None:
         rows = noise_rows(plan.noise, survivors=plan.minimum_survivors, rotate=plan.rotates)
         if plan.flattening is not None:
-            rows["predicted error of a sum in this ring"] = f"{_error(plan.flattening):.6g}"
+            rows["predicted error, on the finest grid that fits"] = f"{_error(plan.flattening):.6g}"
             rows["coordinates that wrap, predicted"] = f"{plan.wrap_rate:.2g}"
         table = _two_columns("noise", "", rows)
         named = plan.noise.epsilons

@@ -132,6 +132,8 @@ def test_one_seed_rounds_alike_and_no_noise_word_is_used_for_it() -> None:
         ({"modulus_bits": 40}, "is none"),
         ({"modulus_bits": 12, "noise": None}, "with noise"),
         ({"modulus_bits": True}, "modulus_bits"),
+        ({"modulus_bits": 10, "weight_bound": 5}, "an update alone"),
+        ({"modulus_bits": 10, "segments": [Segment("a", length=1, clip=1.0)]}, "an update alone"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change: dict, match: str) -> None:

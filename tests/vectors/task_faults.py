@@ -133,6 +133,19 @@ def config_faults() -> Faults:
                 {**fields, "noise": {"multiplier": 1.0}, "modulus_bits": 40, "ring_bits": 40}
             ),
         ),
+        "config-modulus-and-weights": refused(
+            "config.modulus_bits beside a weight",
+            "A limited ring in which the weight's word could wrap.",
+            msgspec.msgpack.encode(
+                {
+                    **fields,
+                    "noise": {"multiplier": 1.0},
+                    "weight_bound": 3,
+                    "modulus_bits": 6,
+                    "ring_bits": 6,
+                }
+            ),
+        ),
         "config-graph": refused(
             "config.degree",
             "Two neighbours each against an active server: no bound of a sparse graph holds.",

@@ -149,9 +149,14 @@ def _well_formed(fields: object) -> bool:
         and ("weight_bound" not in fields or integer(fields["weight_bound"], 1, 2**64 - 1))
         and fields.get("rounding", "stochastic") == "stochastic"
         and fields.get("rotation", True) is True
-        and ("modulus_bits" not in fields or (integer(fields["modulus_bits"], 2, 63) and noise is not None))
+        and ("modulus_bits" not in fields or _limit_well_formed(fields))
         and integer(fields["ring_bits"], 1, 64)
     )
+
+
+def _limit_well_formed(fields: dict[str, Any]) -> bool:
+    alone = "segments" not in fields and "weight_bound" not in fields
+    return alone and integer(fields["modulus_bits"], 2, 63) and fields["noise"] is not None
 
 
 def _noise_well_formed(noise: object) -> bool:
