@@ -354,6 +354,11 @@ def _members(
             f"{len(members)} clients cannot give the {release.minimum_survivors} survivors that the release "
             "counts on; the claim would be false"
         )
+    if release.surplus is not None and len(members) > release.surplus.clients:
+        raise DPInputError(
+            f"noise was split for at most {release.surplus.clients} clients, not {len(members)}: of more, "
+            "too much would be taken out again"
+        )
     return members
 
 

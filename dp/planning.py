@@ -154,7 +154,13 @@ def _event(
         minimum_survivors=minimum_survivors,
         colluders=colluders,
     )
-    _check_share(share)
+    surplus = (
+        None
+        if clients is None
+        else Surplus(clients=clients, minimum_survivors=minimum_survivors, colluders=colluders, share=share)
+    )
+    for variance in (share, *(() if surplus is None else surplus.variances)):
+        _check_share(variance)
     return SkellamRelease(
         purpose="training",
         l2_sensitivity=release.l2_sensitivity,
@@ -163,9 +169,7 @@ def _event(
         colluders=colluders,
         length=release.length,
         sampling=FixedCohort(),
-        surplus=None
-        if clients is None
-        else Surplus(clients=clients, minimum_survivors=minimum_survivors, colluders=colluders, share=share),
+        surplus=surplus,
     )
 
 

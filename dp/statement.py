@@ -204,6 +204,10 @@ def _check(events: Sequence[SkellamRelease], *, clients: int, delta: float, exac
                 f"a release counts on {event.minimum_survivors} survivors of {clients} clients: the claim "
                 "would be false"
             )
+        if event.surplus is not None and clients > event.surplus.clients:
+            raise DPInputError(
+                f"a release's noise was split for at most {event.surplus.clients} clients, not {clients}"
+            )
 
 
 def _guarantees(

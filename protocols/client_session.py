@@ -20,6 +20,7 @@ from .enrolment import check_enrolment
 from .errors import (
     Code,
     FaultyServerError,
+    InputError,
     OutOfOrderError,
     PolicyRefusedError,
     ProtocolError,
@@ -52,7 +53,7 @@ from .messages import (
 )
 from .messages import Cohort as CohortMessage
 from .messages import Deal as DealMessage
-from .noise import Seed, surplus_key
+from .noise import Seed, surplus_key, used_digest
 from .outputs import Aborted, NeedInput, Output, Send
 from .pairwise import client as machine
 from .policy import ClientPolicy
@@ -158,7 +159,9 @@ class ClientSession:
 
         Raises:
             SessionOverError: If no input of that round is awaited; a round takes one input, once.
-            InputError: If the vector does not fit the round; it may be submitted again, mended.
+            InputError: If the vector does not fit the round, it may be submitted again, mended; if the noise
+                seed was submitted with before, opened or not: its removed parts are known, and two answers
+                may remove different ones.
         """
         # T05: the state that takes an input ends with it.
         if not isinstance(self._round, machine.AwaitInput):
@@ -169,12 +172,22 @@ class ClientSession:
         key: SecretBytes | None = None
         if config.surplus is not None and noise_seed is not None:
             key = surplus_key(noise_seed, config=config)
+            self._require_fresh(key)
         try:
             self._round, message = self._round.submit(vector, surplus=key, threads=self._threads)
         except ProtocolError as error:
             return self._poison(error)
+        if key is not None and isinstance(self._session, Seated):
+            self._session = replace(self._session, used=(*self._session.used, used_digest(key)))
         self._last_outputs, self._last_heard = [self._send(self._round.context, message)], now
         return list(self._last_outputs)
+
+    def _require_fresh(self, key: SecretBytes) -> None:
+        if isinstance(self._session, Seated) and used_digest(key) in self._session.used:
+            raise InputError(
+                "this noise seed was submitted with in an earlier round of the session: prepare the vector "
+                "again with a fresh seed, secrets.token_bytes(32)"
+            )
 
     def tick(self, now: float) -> list[Output]:
         """Give up a round that has been silent for longer than the policy's patience."""

@@ -57,6 +57,7 @@ class Seated:
     tag_keys: dict[ClientId, TagKeys] = field(repr=False)
     seed: SecretBytes
     told: tuple[Ids, ...] = ()  # sets of survivors, where the policy compares them
+    used: tuple[bytes, ...] = ()  # digests of what seeds of surplus noise came from
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dp.samplers import skellam
 from dp.surplus import Surplus
-from secagg.kdf import KEY_BYTES, Label, derive, encode, extract
+from secagg.kdf import KEY_BYTES, Label, derive, digest, encode, extract
 from secagg.prg import uniform_words
 from secagg.secret import SecretBytes
 
@@ -56,9 +56,16 @@ def surplus_key(seed: Seed, *, config: RoundConfig) -> SecretBytes:
     return derive(as_seed(seed), Label.SURPLUS, config.hash)
 
 
-def surplus_seeds(key: SecretBytes, *, surplus: Surplus, survivors: int) -> bytes:
+def used_digest(key: SecretBytes) -> bytes:
+    """By which a client knows a surplus key again, 32 bytes; it tells nothing of the key's parts."""
+    return digest(Label.SURPLUS_USED, key.reveal())
+
+
+def surplus_seeds(key: SecretBytes, *, surplus: Surplus, survivors: int) -> SecretBytes:
     """The seeds of the parts that are surplus where so many survived, side by side, 32 bytes each."""
-    return b"".join(_part_seed(key, part).reveal() for part in _removed_parts(surplus, survivors))
+    return SecretBytes(
+        b"".join(_part_seed(key, part).reveal() for part in _removed_parts(surplus, survivors))
+    )
 
 
 def seeds_bytes(config: RoundConfig, *, survivors: int) -> int:
@@ -69,7 +76,8 @@ def seeds_bytes(config: RoundConfig, *, survivors: int) -> int:
 def without_surplus(finished: Finished, *, config: RoundConfig) -> NDArray[np.int64]:
     """The opened sum, int64 (config.words,), less the surplus of every survivor that revealed its seeds.
 
-    The surplus of one that fell silent after its masked vector stays in.
+    The surplus of one that fell silent after its masked vector stays in. Seeds are taken at the word of who
+    sent them: k equal false ones move the sum by k times one share.
     """
     if config.surplus is None:
         return finished.total
@@ -85,7 +93,10 @@ def without_surplus(finished: Finished, *, config: RoundConfig) -> NDArray[np.in
 
 
 def noise_variance(finished: Finished, *, config: RoundConfig) -> float:
-    """Of each coordinate of `without_surplus`, all survivors' noise together; grid units squared."""
+    """Of each coordinate of `without_surplus`, all survivors' noise together; grid units squared.
+
+    If every answer is honest. False seeds take no noise of an honest client away, but add what they like.
+    """
     survivors, revealed = len(finished.survivors), len(finished.surplus)
     kept = config.local_variance if config.surplus is None else config.surplus.kept(survivors)
     return revealed * kept + (survivors - revealed) * config.local_variance

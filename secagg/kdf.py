@@ -71,6 +71,7 @@ class Label(StrEnum):
     NOISE = "noise"
     SURPLUS = "surplus of the noise"
     SURPLUS_PART = "part of the surplus"
+    SURPLUS_USED = "key of a surplus that was used"
     ROUNDING = "rounding"
     ROTATION = "rotation"
     SIMULATION = "simulation"

@@ -251,12 +251,16 @@ class AwaitSurvivors:
             context=self.context,
             view=view,
         )
+        # Of the surplus only what this set removes is kept: no later state can reveal another level.
+        split, seeds = place.config.surplus, None
+        if split is not None and self.surplus is not None:
+            seeds = surplus_seeds(self.surplus, surplus=split, survivors=len(survivors))
         following: type[AwaitConsistency | AwaitTally | AwaitCertificates]
         if place.config.degree is None:
             following = AwaitConsistency
         else:
             following = AwaitTally if place.me in witnesses else AwaitCertificates
-        state = following(place, self.context, survivors, self.held, view, self.surplus)
+        state = following(place, self.context, survivors, self.held, view, seeds)
         return state, Consistency(view, tags)
 
 
@@ -275,7 +279,7 @@ class Bound:
     survivors: Ids
     held: Mapping[ClientId, HeldShares]
     view: bytes
-    surplus: SecretBytes | None = None
+    revealed: SecretBytes | None = None  # seeds of the surplus parts that go with the answer
 
     def _require(
         self, tags: bytes, absent: tuple[int, ...], among: Ids, *, needed: int, label: Label
@@ -296,18 +300,15 @@ class Bound:
     def _answer(self) -> tuple["Done", Answer]:
         """Phase unmask: one share per dealer in U2, and the seeds of this client's surplus, once.
 
-        T01: one list decides which of the two shares leaves, and how much noise is surplus; the state that
-        holds both shares and all seeds ends here.
+        T01: one list decides which of the two shares leaves, and decided how much noise is surplus; the state
+        that holds both shares ends here.
         """
         alive = set(self.survivors)
         shares = tuple(
             (held.of_self_mask if dealer in alive else held.of_list_key).reveal()
             for dealer, held in sorted(self.held.items())
         )
-        surplus, seeds = self.place.config.surplus, b""
-        if surplus is not None and self.surplus is not None:
-            seeds = surplus_seeds(self.surplus, surplus=surplus, survivors=len(self.survivors))
-        return Done(self.context), Answer(shares, seeds)
+        return Done(self.context), Answer(shares, self.revealed.reveal() if self.revealed else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +348,7 @@ class AwaitTally(Bound):
             context=self.context,
             view=self.view,
         )
-        state = AwaitCertificates(place, self.context, survivors, self.held, self.view, self.surplus)
+        state = AwaitCertificates(place, self.context, survivors, self.held, self.view, self.revealed)
         return state, Certificates(tags)
 
 

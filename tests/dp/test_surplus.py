@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,16 @@ from dp import (
     CalibrationError,
     DPInputError,
     FixedCohort,
+    Grid,
+    Ledger,
     PlannedRelease,
     SkellamRelease,
     Surplus,
     calibrate_multiplier,
     local_variance,
+    make_statement,
     named_epsilons,
+    plan_noise,
     sampler_distance,
 )
 from dp.mechanisms import release_from_parameters, release_parameters
@@ -160,6 +165,32 @@ def test_cohorts_that_cannot_be_are_refused(fields: dict) -> None:
 def test_nothing_is_removed_for_a_number_that_cannot_survive(survivors: int) -> None:
     with pytest.raises(DPInputError, match="nothing may be removed"):
         split(20, 14, 6, 1e6).removed(survivors)
+
+
+def test_a_split_for_fewer_clients_than_there_are_carries_no_claim(tmp_path: Path) -> None:
+    """Of more survivors than the split was made for, more would be taken out than it allows."""
+    event = release(split(20, 14, 6, 1e6))
+    with pytest.raises(DPInputError, match="split for at most 20"):
+        make_statement([event], clients=21, delta=1e-5)
+    with (
+        Ledger.open(tmp_path / "l.sqlite") as ledger,
+        pytest.raises(DPInputError, match="split for at most 20"),
+    ):
+        ledger.spend(event, session="00", round=1, clients=tuple(range(21)))
+
+
+def test_the_planner_refuses_parts_that_are_too_small_to_be_drawn() -> None:
+    grid = Grid(clip=1.0, bits=5)
+    with pytest.raises(CalibrationError, match="share"):
+        plan_noise(
+            PlannedRelease(l2_sensitivity=grid.norm, rounds=1, length=1),
+            grid=grid,
+            minimum_survivors=750,
+            colluders=250,
+            delta=1e-5,
+            epsilon=8.0,
+            clients=1000,
+        )
 
 
 def test_the_planner_pays_for_the_parts_and_meets_its_target() -> None:

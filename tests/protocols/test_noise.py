@@ -14,7 +14,8 @@ from protocols.noise import (
     surplus_seeds,
     without_surplus,
 )
-from protocols.outputs import Finished
+from protocols.outputs import Finished, NeedInput
+from protocols.pairwise.client import Bound
 from protocols.pipeline import prepare
 from protocols.plan import release_of
 from protocols.simulation import Federation, simulate
@@ -77,7 +78,7 @@ def test_what_is_subtracted_is_exactly_what_the_revealed_parts_drew() -> None:
     surplus = c.surplus
     assert surplus is not None
     revealed = {
-        v: surplus_seeds(surplus_key(seed, config=c), surplus=surplus, survivors=12)
+        v: surplus_seeds(surplus_key(seed, config=c), surplus=surplus, survivors=12).reveal()
         for v, seed in seeds.items()
     }
     finished = Finished(1, total, tuple(seeds), tuple(seeds), revealed)
@@ -96,7 +97,7 @@ def test_parts_are_independent_of_one_another_and_of_the_base() -> None:
     key = surplus_key(7, config=c)
     surplus = c.surplus
     assert surplus is not None
-    seeds = surplus_seeds(key, surplus=surplus, survivors=12)
+    seeds = surplus_seeds(key, surplus=surplus, survivors=12).reveal()
     assert len(seeds) == seeds_bytes(c, survivors=12) == 32 * surplus.binary_parts
     parts = {seeds[i : i + 32] for i in range(0, len(seeds), 32)}
     assert len(parts) == surplus.binary_parts
@@ -121,6 +122,46 @@ def test_a_round_that_removes_surplus_takes_no_vector_without_its_seed() -> None
 
     assert federation.round(contribute).exact
     assert len(taken) == 12
+
+
+def test_a_noise_seed_is_taken_once_in_a_session_also_where_its_round_opened_nothing() -> None:
+    """Two answers of one seed may remove different parts: what both leave is less than either promises."""
+    c = config(length=20)
+    federation = Federation(c, seed=3)
+    refused: list[int] = []
+
+    def contribute(client: ClientId, need: NeedInput) -> np.ndarray:
+        vector = prepare(np.zeros(20), config=c, seed=federation.noise_seed(client, need.round))
+        if need.round == 2 and client < 8:
+            with pytest.raises(InputError, match="earlier round"):
+                federation.clients[client].submit(
+                    vector, 0.0, round=2, noise_seed=federation.noise_seed(client, 1)
+                )
+            refused.append(client)
+        return vector
+
+    with pytest.raises(ThresholdError):
+        federation.round(contribute, drop=dict.fromkeys(range(8, 12), "masked"))
+    assert federation.round(contribute).exact
+    assert refused
+
+
+def test_from_the_survivors_on_a_client_holds_the_seeds_of_their_surplus_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    c = config(length=20)
+    surplus, answer, held = c.surplus, Bound._answer, list[int]()
+    assert surplus is not None
+
+    def noting(self: Bound) -> object:
+        assert self.revealed is not None
+        held.append(len(self.revealed))
+        return answer(self)
+
+    monkeypatch.setattr(Bound, "_answer", noting)
+    simulate(c, {v: np.zeros(20) for v in range(12)}, drop={3: "masked"}, seed=1)
+    assert set(held) == {seeds_bytes(c, survivors=11)}
+    assert held[0] < 32 * surplus.binary_parts
 
 
 def test_no_client_shows_a_seed_where_nothing_is_removed() -> None:

@@ -340,7 +340,7 @@ def surplus_noise(name: str) -> dict:
     assert split is not None
     cases = []
     for survivors in range(config.minimum_survivors, config.clients + 1):
-        seeds = surplus_seeds(key, surplus=split, survivors=survivors)
+        seeds = surplus_seeds(key, surplus=split, survivors=survivors).reveal()
         one = Finished(
             1, np.zeros(config.words, np.int64), tuple(range(survivors)), (0,), {ClientId(0): seeds}
         )
