@@ -67,8 +67,8 @@ bench: install  ## speed beside the hardware's floor, in one run (about nine min
 dp-check: install  ## noise, samplers, accountants and refusals against what is promised, with verdicts (about four minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/dp_check.py
 
-metrics-check: install  ## private evaluation: errors and coverage over 4,000 simulations, with verdicts (about two minutes)
-	$(BIN)/python benchmarks/metrics_check.py
+metrics-check: install  ## private evaluation: errors, coverage over 4,000 simulations, a scan, with verdicts (about five minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/metrics_check.py
 
 soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
 	$(BIN)/python benchmarks/soak.py

@@ -18,15 +18,13 @@ from dp.ratios import require_cap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AucMetric:
-    """The chance that a positive example scores above a negative one.
-
-    A client's value is (scores, labels): numbers in [0, 1], and 0 or 1 for each.
+class _TwoByBins:
+    """Two numbers for each bin of [0, 1], of a client's scored examples, within a cap.
 
     Attributes:
         name: of the figure.
-        bins: of the scores; scores in one bin count as ties.
-        cap: L2 bound of a client's two histograms. With one example each it is 1.
+        bins: 2 to 1,024.
+        cap: L2 bound of a client's coordinates.
 
     Raises:
         DPInputError: a field outside its domain.
@@ -38,12 +36,13 @@ class AucMetric:
 
     def __post_init__(self) -> None:
         require_name(self.name)
-        require_bins(self.name, self.bins)
+        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or not 2 <= self.bins <= MAX_BINS:
+            raise DPInputError(f"metric {self.name!r} has 2 to {MAX_BINS} bins, not {self.bins!r}")
         require_cap(self.name, self.cap)
 
     @property
     def length(self) -> int:
-        """Positives by bin, then negatives."""
+        """Two a bin: all of the one kind, then all of the other."""
         return 2 * self.bins
 
     @property
@@ -51,15 +50,28 @@ class AucMetric:
         """The cap."""
         return self.cap
 
+    def _by_bin(self, scores: Coordinates, weights: Coordinates) -> Coordinates:
+        """Summed weights of the scores in each bin."""
+        places = np.minimum((scores * self.bins).astype(np.int64), self.bins - 1)
+        return np.bincount(places, weights=weights, minlength=self.bins).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AucMetric(_TwoByBins):
+    """The chance that a positive example scores above a negative one: positives by bin, then negatives.
+
+    A client's value is (scores, labels): numbers in [0, 1], and 0 or 1 for each. Scores in one bin count as
+    ties. With one example each, the cap is 1.
+    """
+
     def encode(self, value: object) -> Coordinates:
         """Both histograms, shrunk to the cap; zeros where the value is no such pair."""
         pair = scored(value)
         if pair is None:
             return np.zeros(self.length)
         scores, labels = pair
-        places = np.minimum((scores * self.bins).astype(np.int64), self.bins - 1)
-        sides = [np.bincount(places[labels == side], minlength=self.bins) for side in (1.0, 0.0)]
-        return within(np.concatenate(sides).astype(np.float64), self.cap)
+        sides = [self._by_bin(scores, labels), self._by_bin(scores, 1 - labels)]
+        return within(np.concatenate(sides), self.cap)
 
     def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
         """The figure with an interval to first order in the noise."""
@@ -83,38 +95,13 @@ class AucMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationMetric:
+class CalibrationMetric(_TwoByBins):
     """Expected calibration error, and the gap between said and seen by bin of the said probability.
 
-    A client's value is (probabilities, labels): what it said of each example, and whether it came true.
-
-    Attributes:
-        name: the figures are the name and "<name>_gap_<bin>".
-        bins: of the probabilities.
-        cap: most examples of a client that count, about: L2 bound of its counts and gaps.
-
-    Raises:
-        DPInputError: a field outside its domain.
+    A client's value is (probabilities, labels): what it said of each example, and whether it came true. Its
+    coordinates are summed gaps by bin, then examples; the cap is about the most of its examples that count.
+    The figures are the name and "<name>_gap_<bin>".
     """
-
-    name: str
-    bins: int
-    cap: float
-
-    def __post_init__(self) -> None:
-        require_name(self.name)
-        require_bins(self.name, self.bins)
-        require_cap(self.name, self.cap)
-
-    @property
-    def length(self) -> int:
-        """Summed gaps by bin, then examples."""
-        return 2 * self.bins
-
-    @property
-    def bound(self) -> float:
-        """The cap."""
-        return self.cap
 
     def encode(self, value: object) -> Coordinates:
         """Sums of said minus seen, then counts, by bin, shrunk to the cap; zeros where it is no pair."""
@@ -122,10 +109,8 @@ class CalibrationMetric:
         if pair is None:
             return np.zeros(self.length)
         said, seen = pair
-        places = np.minimum((said * self.bins).astype(np.int64), self.bins - 1)
-        gaps = np.bincount(places, weights=said - seen, minlength=self.bins)
-        counts = np.bincount(places, minlength=self.bins)
-        return within(np.concatenate([gaps, counts.astype(np.float64)]), self.cap)
+        sums = [self._by_bin(said, said - seen), self._by_bin(said, np.ones_like(said))]
+        return within(np.concatenate(sums), self.cap)
 
     def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
         """The error, and the curve's gaps where a bin holds enough.
@@ -170,13 +155,3 @@ def scored(value: object) -> tuple[Coordinates, Coordinates] | None:
         return None
     valid = scores.min() >= 0.0 and scores.max() <= 1.0 and bool(np.isin(labels, (0.0, 1.0)).all())
     return (scores, labels) if valid else None
-
-
-def require_bins(name: str, bins: int) -> None:
-    """Refuse a number of bins that is none.
-
-    Raises:
-        DPInputError: naming the metric.
-    """
-    if isinstance(bins, bool) or not isinstance(bins, int) or not 2 <= bins <= MAX_BINS:
-        raise DPInputError(f"metric {name!r} has 2 to {MAX_BINS} bins, not {bins!r}")

@@ -2,7 +2,10 @@
 
 A client is in one group, so the groups together cost one mean and one bit. Intervals hold for all groups at
 once, and so does the one of the gap between the best and the worst. A group whose noisy count is under five
-of its deviations is suppressed; nobody learns more of it than that.
+of its deviations, or under a public least number, is suppressed; nobody learns more of it than that.
+
+All are about the clients in the sum: for the population, the spread within every group would have to be
+released too.
 """
 
 import math
@@ -12,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from dp.errors import DPInputError
-from dp.intervals import Figure, Noise, Released, Suppressed, ratio
+from dp.intervals import NORMAL_97_5, Figure, Noise, Released, Suppressed, ratio
 from dp.metrics import Coordinates, as_number, require_name, require_range
 
 
@@ -27,6 +30,7 @@ class GroupMeans:
         groups: names of all groups, public, at least two.
         low: least of the number, public.
         high: most of it.
+        least: clients under which a group is not told, whatever the noise; by its noisy count. Public.
 
     Raises:
         DPInputError: a field outside its domain.
@@ -36,6 +40,7 @@ class GroupMeans:
     groups: tuple[str, ...]
     low: float
     high: float
+    least: int = 5
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -44,6 +49,8 @@ class GroupMeans:
             raise DPInputError(f"metric {self.name!r} needs two groups or more, with distinct names")
         for group in self.groups:
             require_name(group)
+        if isinstance(self.least, bool) or not isinstance(self.least, int) or self.least < 1:
+            raise DPInputError(f"metric {self.name!r}: a group has at least one client, not {self.least!r}")
 
     @property
     def half(self) -> float:
@@ -78,7 +85,6 @@ class GroupMeans:
     def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
         """Every group's mean, then the gap between those that are told."""
         groups, centre = len(self.groups), (self.low + self.high) / 2
-        quantile = float(ndtri(1 - 0.05 / (2 * groups)))  # Bonferroni: all intervals hold at once
         variance = noise.deviation**2
         figures = list[Figure]()
         for number, group in enumerate(self.groups):
@@ -90,8 +96,10 @@ class GroupMeans:
                 variances=(variance, 0.0, variance / self.half**2),
                 low=-self.half,
                 high=self.half,
-                quantile=quantile,
+                quantile=self._quantile,
             )
+            if count < self.least:
+                found = Suppressed(name=found.name, why=f"its noisy count is under {self.least} clients")
             if isinstance(found, Released):
                 found = Released(
                     name=found.name,
@@ -103,8 +111,13 @@ class GroupMeans:
         return (*figures, self._gap(figures))
 
     def expected_error(self, noise: Noise) -> float:
-        """Of a group's mean near the centre, where groups are equally large."""
-        return noise.deviation * len(self.groups) / noise.count
+        """Of a group's mean near the centre, groups equally large, with what holding at once costs."""
+        return noise.deviation * len(self.groups) / noise.count * self._quantile / NORMAL_97_5
+
+    @property
+    def _quantile(self) -> float:
+        """By Bonferroni, so that all groups' intervals hold at once."""
+        return float(ndtri(1 - 0.05 / (2 * len(self.groups))))
 
     def _gap(self, figures: list[Figure]) -> Figure:
         told = [figure for figure in figures if isinstance(figure, Released)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dp.errors import DPInputError
-from dp.intervals import LEAST_SIGNAL, NORMAL_97_5, Figure, Noise, Released, Suppressed, released
+from dp.intervals import LEAST_SIGNAL, NORMAL_97_5, Figure, Noise, Released, Suppressed, released, share
 from dp.metrics import Coordinates, as_number, require_name, require_range
 
 MAX_BINS = 1024
@@ -84,10 +84,8 @@ class Histogram:
         """Shares by bin, then quantiles, then the worst part's mean."""
         figures = list[Figure]()
         if self.shares:
-            reach = NORMAL_97_5 * noise.deviation / noise.count
             figures += [
-                released(f"{self.name}_bin_{number}", float(part) / noise.count, reach, low=0.0, high=1.0)
-                for number, part in enumerate(total)
+                share(f"{self.name}_bin_{number}", part, noise) for number, part in enumerate(total.tolist())
             ]
         below, deviations = self._cumulative(total, noise)
         figures += [self._quantile(level, below, deviations, noise.count) for level in self.quantiles]

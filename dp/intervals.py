@@ -107,19 +107,50 @@ def released(
     *,
     low: float,
     high: float,
-    population_reach: float | None = None,
+    population: tuple[float, float] | None = None,
 ) -> Released:
-    """A figure with symmetric intervals, all cut to its range."""
+    """A figure with a symmetric interval, cut to its range, and the population's as given."""
 
     def cut(number: float) -> float:
         return min(max(number, low), high)
 
-    population = None
-    if population_reach is not None:
-        population = (cut(value - population_reach), cut(value + population_reach))
     return Released(
         name=name, value=cut(value), low=cut(value - reach), high=cut(value + reach), population=population
     )
+
+
+def share(name: str, part: float, noise: Noise) -> Released:
+    """The share of clients that gave a bit, from the noisy sum of bits, with both intervals."""
+    value, error = part / noise.count, noise.deviation / noise.count
+    within = min(max(value, 0.0), 1.0)
+    population = sampled(value, error=error, variance=within * (1 - within), count=noise.count)
+    return released(name, value, NORMAL_97_5 * error, low=0.0, high=1.0, population=population)
+
+
+def sampled(
+    mean: float, *, error: float, variance: float, count: int, low: float = 0.0, high: float = 1.0
+) -> tuple[float, float]:
+    """The 95 % interval of a population's mean, of clients that were drawn from it independently.
+
+    Two clients are thought into the sample at either end of the range, as Agresti and Coull do for shares
+    ("Approximate is better than exact for interval estimation of binomial proportions", 1998): without them
+    a small cohort in which everybody is alike would be taken for a population of such people. What that
+    costs in width is most where clients are few and alike, and nothing much from some hundreds on.
+
+    Args:
+        mean: of the sample, with noise.
+        error: the noise's deviation in it.
+        variance: of the sample, within its range.
+        count: clients, at least 1.
+        low: least value a client can have.
+        high: most.
+    """
+    centre, half, more = (low + high) / 2, (high - low) / 2, count + 4
+    offset = (mean - centre) * count / more
+    square = (count * (variance + (mean - centre) ** 2) + 4 * half**2) / more
+    spread = min(max(square - offset**2, 0.0), half**2)
+    reach = NORMAL_97_5 * math.sqrt(error**2 + spread / more)
+    return max(low, centre + offset - reach), min(high, centre + offset + reach)
 
 
 def ratio(

@@ -16,22 +16,29 @@ noise: the number of survivors is public under secure aggregation. Bounds are pu
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
 from numbers import Real
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.clipping import Grid
 from dp.errors import DPInputError
-from dp.intervals import NORMAL_97_5, Figure, Noise, released
+from dp.intervals import NORMAL_97_5, Figure, Noise, released, sampled, share
 
 Coordinates = NDArray[np.float64]
+ROUNDING: Final = 1 / 4
+"""Most variance of one coordinate's stochastic rounding, grid units squared."""
+
+
+_ROUNDED: Final = 1e-9
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a release is made of. Instances are public, frozen, and equal at client and server."""
+    """What a release is made of. Instances are public, hashable, and equal at client and server."""
 
     @property
     def name(self) -> str:
@@ -52,7 +59,7 @@ class Metric(Protocol):
         """Figures from the noisy sum of coordinates."""
 
     def expected_error(self, noise: Noise) -> float:
-        """Deviation of the (first) figure from the cohort's truth that the noise alone makes."""
+        """What the noise alone makes of the first figure: 1.96 of it are its cohort interval's half-width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +123,23 @@ class MeanMetric:
         population = None
         if self.spread:
             square = self.half * (float(total[1]) / noise.count + self.half / 2)
-            variance = min(max(square - offset**2, 0.0), self.half**2)
-            population = NORMAL_97_5 * math.sqrt(error**2 + variance / noise.count)
+            # One deviation of its own noise is added: a variance that is found too small covers too little.
+            variance = min(max(square - offset**2 + self.half * error, 0.0), self.half**2)
+            population = sampled(
+                self.centre + offset,
+                error=error,
+                variance=variance,
+                count=noise.count,
+                low=self.low,
+                high=self.high,
+            )
         figure = released(
             self.name,
             self.centre + offset,
             NORMAL_97_5 * error,
             low=self.low,
             high=self.high,
-            population_reach=population,
+            population=population,
         )
         return (figure,)
 
@@ -171,22 +186,8 @@ class ChangeMetric:
 
     def release(self, total: Coordinates, noise: Noise) -> tuple[Figure, ...]:
         """Both shares of the sum's clients."""
-        error, figures = noise.deviation / noise.count, list[Figure]()
-        for word, part in zip(("helped", "harmed"), total, strict=True):
-            share = float(part) / noise.count
-            within = min(max(share, 0.0), 1.0)
-            population = NORMAL_97_5 * math.sqrt(error**2 + within * (1 - within) / noise.count)
-            figures.append(
-                released(
-                    f"{self.name}_{word}",
-                    share,
-                    NORMAL_97_5 * error,
-                    low=0.0,
-                    high=1.0,
-                    population_reach=population,
-                )
-            )
-        return tuple(figures)
+        helped, harmed = total.tolist()
+        return share(f"{self.name}_helped", helped, noise), share(f"{self.name}_harmed", harmed, noise)
 
     def expected_error(self, noise: Noise) -> float:
         """Exact."""
@@ -249,11 +250,22 @@ def metrics_clip(metrics: Sequence[Metric]) -> float:
     """L2 bound of one client's vector, in real units: root of the summed squared bounds. The grid's clip.
 
     Raises:
-        DPInputError: no metric, or two of one name.
+        DPInputError: no metric, or two of one name, or two of whose figures have one.
     """
+    return _clip(tuple(metrics))
+
+
+@lru_cache(maxsize=64)  # every client asks, of the same metrics
+def _clip(metrics: tuple[Metric, ...]) -> float:
     names = [metric.name for metric in metrics]
     if not names or len(set(names)) != len(names):
         raise DPInputError(f"metrics must be at least one, with distinct names, not {names}")
+    # What a release holds hangs on the metric alone, so a sum of nothing tells its figures' names.
+    nothing = Noise(count=1, deviation=1.0)
+    figures = [f.name for m in metrics for f in m.release(np.zeros(m.length), nothing)]
+    twice = sorted({name for name in figures if figures.count(name) > 1})
+    if twice:
+        raise DPInputError(f"figures of these metrics have one name: {', '.join(twice)}; rename a metric")
     return math.hypot(*(metric.bound for metric in metrics))
 
 
@@ -284,7 +296,8 @@ def release_metrics(
 ) -> tuple[Figure, ...]:
     """Turn the noisy sum into figures with 95 % intervals; it uses nothing but the sum and public numbers.
 
-    Rounding to the grid counts as 1/12 of a unit squared for each client.
+    Rounding counts as 1/4 of a unit squared for each client, the most of stochastic rounding. Rounding to
+    nearest errs alike at clients with equal values, which no interval here allows for.
 
     Args:
         total: float64 of shape (K,), the dequantized sum over survivors.
@@ -303,7 +316,7 @@ def release_metrics(
         raise DPInputError(f"the grid's clip {grid.clip} is not the metrics' bound {metrics_clip(metrics)}")
     if not (math.isfinite(noise_variance) and noise_variance >= 0.0):
         raise DPInputError(f"a noise variance is finite and at least 0, not {noise_variance}")
-    noise = Noise(count=count, deviation=math.sqrt(noise_variance + count / 12) / grid.scale)
+    noise = Noise(count=count, deviation=math.sqrt(noise_variance + count * ROUNDING) / grid.scale)
     figures, begin = list[Figure](), 0
     for metric in metrics:
         figures += metric.release(total[begin : begin + metric.length], noise)
@@ -312,14 +325,23 @@ def release_metrics(
 
 
 def as_number(value: object, low: float, high: float) -> float | None:
-    """A client's value as a float within a range; None where it is no such number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    """A client's value as a float within a range; None where it is no such number.
+
+    Numbers are Python's, NumPy's and torch's scalars and arrays of no dimension, and decimals. One that is
+    out of the range by a billionth of it is a rounding error, and counts as its end.
+    """
+    if isinstance(value, bool | np.bool_) or not (
+        isinstance(value, Real | Decimal) or getattr(value, "shape", None) == ()
+    ):
         return None
     try:
-        number = float(value)
-    except (OverflowError, ValueError, TypeError):
+        number = float(value)  # type: ignore[arg-type]
+    except Exception:  # whatever a client's object does, it is no number
         return None
-    return number if low <= number <= high and math.isfinite(number) else None
+    room = _ROUNDED * (high - low) if math.isfinite(high - low) else 0.0
+    if not (math.isfinite(number) and low - room <= number <= high + room):
+        return None
+    return min(max(number, low), high)
 
 
 def as_numbers(value: object, *, shape: tuple[int, ...] | None = None) -> Coordinates | None:

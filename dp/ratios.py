@@ -134,7 +134,7 @@ class ClassCounts:
         return tuple(figures)
 
     def expected_error(self, noise: Noise) -> float:
-        """Of a precision of one half, for clients that fill their cap with one class's two counts evenly."""
+        """Of a precision of one half, where hits and false alarms of all classes evenly fill every cap."""
         hits = self.cap * noise.count / math.sqrt(2 * self.classes)
         return noise.deviation * math.sqrt(0.5) / (2 * hits)
 

@@ -16,9 +16,10 @@ from dp.errors import DPError, DPInputError
 from dp.intervals import Figure, Noise, Released
 from dp.ledger import Ledger
 from dp.mechanisms import SkellamRelease
-from dp.metrics import Metric, encode_metrics, metrics_clip, metrics_length
+from dp.metrics import ROUNDING, Metric, encode_metrics, metrics_clip, metrics_length
 from dp.metrics import release_metrics as figures_of
 from dp.planning import PlannedRelease, calibrate_multiplier
+from dp.rounding import stochastic_norm
 from secagg.ring import Words
 
 from .config import Protection, RoundConfig, SkellamNoise
@@ -115,6 +116,8 @@ def evaluation_config(
 ) -> RoundConfig:
     """A round in which these metrics cost `epsilon` against the server with its corrupt clients.
 
+    Clients round at random: many of them have equal values, and to nearest all would err alike.
+
     Args:
         metrics: What is released, at least one.
         clients: n, at least 10.
@@ -145,10 +148,12 @@ def evaluation_config(
             minimum_survivors=minimum_survivors,
             value_bits=value_bits,
             protection=protection,
+            rounding="stochastic",
         )
 
         def noise(bits: int) -> float:
-            release = PlannedRelease(l2_sensitivity=(1 << (bits - 1)) - 1, rounds=rounds, length=length)
+            norm = stochastic_norm((1 << (bits - 1)) - 1, length=length)
+            release = PlannedRelease(l2_sensitivity=norm, rounds=rounds, length=length)
             return calibrate_multiplier(
                 epsilon=epsilon,
                 delta=delta,
@@ -169,6 +174,7 @@ def evaluation_config(
         minimum_survivors=plain.minimum_survivors,
         value_bits=bits,
         protection=protection,
+        rounding="stochastic",
         noise=SkellamNoise(multiplier=multiplier, remove_surplus=True),
     )
 
@@ -243,7 +249,7 @@ def expected_noise(config: RoundConfig, *, survivors: int | None = None) -> Nois
     """The noise that figures of a round of this config will have, if so many clients survive and answer."""
     survivors = config.clients if survivors is None else survivors
     share = config.local_variance if config.surplus is None else config.surplus.kept(survivors)
-    variance = survivors * (share + 1 / 12)
+    variance = survivors * (share + ROUNDING)
     return Noise(count=survivors, deviation=variance**0.5 / config.grid.scale)
 
 

@@ -13,10 +13,11 @@ from dp.errors import DPError, NoiseRangeError
 from dp.mechanisms import FixedCohort, Purpose, SkellamRelease
 from dp.metrics import Metric, metrics_clip, metrics_length
 from dp.planning import PlannedRelease, calibrate_multiplier
+from dp.rounding import stochastic_norm
 from secagg.errors import DomainError
 from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
 
-from .config import RoundConfig, SkellamNoise
+from .config import RoundConfig, Rounding, SkellamNoise
 from .errors import ConfigError
 from .layout import UPDATE, Segment, arrange
 from .thresholds import smallest_threshold, whole_part
@@ -93,7 +94,14 @@ def plan_session(wish: Wish) -> SessionPlan:
     degree = _degree(wish, corrupt)
     bits, (noise, segments) = _bits_and_noise(wish, minimum_survivors=minimum_survivors, colluders=corrupt)
 
-    def config(length: int, clip: float, value_bits: int, segments: tuple[Segment, ...] = ()) -> RoundConfig:
+    def config(
+        length: int,
+        clip: float,
+        value_bits: int,
+        *,
+        segments: tuple[Segment, ...] = (),
+        rounding: Rounding = "nearest",
+    ) -> RoundConfig:
         return RoundConfig(
             clients=wish.clients,
             length=length,
@@ -105,11 +113,18 @@ def plan_session(wish: Wish) -> SessionPlan:
             degree=degree,
             noise=noise,
             segments=segments,
+            rounding=rounding,
         )
 
     return SessionPlan(
-        config(wish.length, wish.clip, bits, segments),
-        config(metrics_length(wish.metrics), metrics_clip(wish.metrics), min(bits, _EVALUATION_BITS)),
+        config(wish.length, wish.clip, bits, segments=segments),
+        config(
+            metrics_length(wish.metrics),
+            metrics_clip(wish.metrics),
+            min(bits, _EVALUATION_BITS),
+            # Many clients have equal values: to nearest, all of them would err alike.
+            rounding="stochastic",
+        ),
     )
 
 
@@ -210,6 +225,7 @@ def _noise(
     wish: Wish, *, bits: int, minimum_survivors: int, colluders: int
 ) -> tuple[SkellamNoise, tuple[Segment, ...]]:
     """The noise for so many bits, and beside it the clip's bit if there is one."""
+    measured = metrics_length(wish.metrics)
 
     def multiplier(l2_sensitivity: int, length: int) -> float:
         return calibrate_multiplier(
@@ -218,9 +234,9 @@ def _noise(
             releases=(
                 PlannedRelease(l2_sensitivity=l2_sensitivity, rounds=wish.rounds, length=length),
                 PlannedRelease(
-                    l2_sensitivity=_norm(min(bits, _EVALUATION_BITS)),
+                    l2_sensitivity=stochastic_norm(_norm(min(bits, _EVALUATION_BITS)), length=measured),
                     rounds=wish.evaluations,
-                    length=metrics_length(wish.metrics),
+                    length=measured,
                 ),
             ),
             minimum_survivors=minimum_survivors,

@@ -69,10 +69,16 @@ def render(summary: dict[str, Any], history: dict[str, Any]) -> str:
         phase_notes=_PHASES,
         clips=[row for row in history["rounds"] if row["clipping"] is not None],
         totals=totals,
-        final=history["rounds"][-1],
+        kept=_kept_row(summary, history),
         gain=_tally(gains),
         plots=_plots(summary, history, gains),
     )
+
+
+def _kept_row(summary: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]:
+    """The round of the evaluation whose model is kept: what all is said about."""
+    kept: int = summary["evaluation"]["kept_round"]
+    return next(row for row in history["rounds"] if row["round"] == kept)
 
 
 def _percent(value: float) -> str:
@@ -133,7 +139,7 @@ def _tally(gains: Sequence[float]) -> dict[str, float]:
 def _plots(summary: dict[str, Any], history: dict[str, Any], gains: Sequence[float]) -> dict[str, Markup]:
     rows, privacy, released = history["rounds"], summary["privacy"], summary["released"]
     plots = [
-        _accuracy_plot(rows, released["personalized_mean"], summary["evaluation"]["kept_round"]),
+        _accuracy_plot(rows, released["personalized_mean"], _kept_row(summary, history)),
         _gain_plot(gains, released["gain_mean"]),
         _cost_plot(history["phases"]),
         *evaluation_plots(summary["evaluation"]["figures"]),
@@ -143,12 +149,12 @@ def _plots(summary: dict[str, Any], history: dict[str, Any], gains: Sequence[flo
     return {plot.name: plot.markup() for plot in plots}
 
 
-def _accuracy_plot(rows: Sequence[dict[str, Any]], released: dict[str, Any], kept: int) -> Plot:
-    ends = ", ".join(f"{name} {_percent(rows[-1]['truth'][arm])}" for arm, name, *_ in _ARMS)
+def _accuracy_plot(rows: Sequence[dict[str, Any]], released: dict[str, Any], kept: dict[str, Any]) -> Plot:
+    ends = ", ".join(f"{name} {_percent(kept['truth'][arm])}" for arm, name, *_ in _ARMS)
     value, low, high = (_percent(released[part]) for part in ("value", "low", "high"))
     label = (
-        f"Simulation truth: mean held-out accuracy by round, ending at {ends}. "
-        f"Released at the evaluation: {value}, with an interval from {low} to {high}."
+        f"Simulation truth: mean held-out accuracy by round, at the evaluation {ends}. "
+        f"Released there: {value}, with an interval from {low} to {high}."
     )
     return Plot("accuracy", label, lambda figure, wide: _draw_accuracy(figure, rows, released, kept))
 
@@ -186,14 +192,13 @@ def _thinned(items: Sequence[_Item]) -> list[_Item]:
 
 
 def _draw_accuracy(
-    figure: Figure, rows: Sequence[dict[str, Any]], released: dict[str, Any], kept_round: int
+    figure: Figure, rows: Sequence[dict[str, Any]], released: dict[str, Any], kept: dict[str, Any]
 ) -> None:
     axes = figure.add_subplot()
-    kept, last = _thinned(rows), kept_round
-    at_kept = next(row for row in rows if row["round"] == kept_round)
-    rounds = [row["round"] for row in kept]
+    drawn, last = _thinned(rows), kept["round"]
+    rounds = [row["round"] for row in drawn]
     for layer, (arm, _, colour, dashes) in enumerate(reversed(_ARMS)):
-        values = [100 * row["truth"][arm] for row in kept]
+        values = [100 * row["truth"][arm] for row in drawn]
         axes.plot(rounds, values, color=COLOURS[colour], linestyle=dashes, zorder=3 + layer)
     value, low, high = (100 * released[part] for part in ("value", "low", "high"))
     ink = COLOURS["released"]
@@ -201,7 +206,7 @@ def _draw_accuracy(
     axes.plot([last, last], [low, high], "_", color=ink, markersize=9, markeredgewidth=2.2, zorder=9)
     axes.plot([last], [value], "o", color=ink, markersize=6.5, zorder=10)
     # On the side where the lines leave more room.
-    ends = [100 * at_kept["truth"][arm] for arm, *_ in _ARMS]
+    ends = [100 * kept["truth"][arm] for arm, *_ in _ARMS]
     room = {side: min(abs(side - end) for end in ends) for side in (low - 6, high + 6) if 0 < side < 100}
     below = low > 6 and room.get(low - 6, 0.0) >= room.get(high + 6, 0.0)
     _name(axes, "released", (last, low if below else high), (0, -13 if below else 6), side="right")

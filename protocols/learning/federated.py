@@ -95,29 +95,27 @@ def train(
         for number in range(1, settings.rounds + 1):
             try:
                 outcome.rows.append(_train_round(number, outcome, arms, session, ledger, budgets))
+                on_round(outcome.rows[-1])
+                if _is_due(number, settings):
+                    outcome.rows.append(_evaluate(number, outcome, arms, session, ledger, budgets))
+                    on_round(outcome.rows[-1])
+                    outcome.ended_early = _out_of_patience(outcome)
             except ThresholdError:
                 if not budgets.refused:
                     raise
                 outcome.ended_early = _why_early(number, settings, planned, budgets.refused)
+            if outcome.ended_early:
                 break
-            on_round(outcome.rows[-1])
-            if _is_due(number, settings):
-                try:
-                    outcome.rows.append(_evaluate(number, outcome, arms, session, ledger, budgets))
-                except ThresholdError:
-                    if not budgets.refused:
-                        raise
-                    outcome.ended_early = _why_early(number, settings, planned, budgets.refused)
-                    break
-                on_round(outcome.rows[-1])
-                outcome.ended_early = _out_of_patience(outcome)
-                if outcome.ended_early:
-                    break
         if outcome.ended_early is None or outcome.rows[-1].purpose == "training":
             trained = sum(row.purpose == "training" for row in outcome.rows)
             outcome.rows.append(_evaluate(trained, outcome, arms, session, ledger, budgets))
             on_round(outcome.rows[-1])
-    _conclude(outcome, arms, ledger)
+    if settings.noise:
+        releases = ledger.releases()
+        outcome.epsilons = {"total": named_epsilons(releases, delta=settings.delta)}
+        for purpose in ("training", "evaluation"):
+            part = [release for release in releases if release.purpose == purpose]
+            outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
     return outcome
 
 
@@ -172,9 +170,9 @@ class _Arms:
         exact = float(np.quantile(norms, self._settings.clip_quantile)) if norms else None
         return ClipRow(clip, fraction, exact)
 
-    def personalized(self, arm: Arm, model: bytes | None = None) -> Vector:
-        """Each client's held-out accuracy with its own head on the arm's shared vector, or an earlier one."""
-        sent = np.frombuffer(arm.model if model is None else model, "<f4").astype(np.float64)
+    def personalized(self, arm: Arm) -> Vector:
+        """Each client's held-out accuracy with its own head on the arm's shared vector as it is sent."""
+        sent = np.frombuffer(arm.model, "<f4").astype(np.float64)
         models = [(sent, arm.personalize(c, sent)) for c in range(len(self._data))]
         return self._scored(models, self._settings.tuned.body)
 
@@ -191,14 +189,18 @@ class _Arms:
         body = self._settings.tuned.body
         return self._scored([fedavg_parts(self._average, body=body, classes=CLASSES)] * len(self._data), body)
 
+    def accuracies(self) -> dict[str, Vector]:
+        """Each client's held-out accuracy by arm."""
+        return {
+            "local": self.local,
+            "global": self.averaged(),
+            "personalized": self.personalized(self.secure),
+            "personalized_without_noise": self.personalized(self.plain),
+        }
+
     def truth(self) -> dict[str, float]:
         """Mean held-out accuracy by arm."""
-        return {
-            "local": float(self.local.mean()),
-            "global": float(self.averaged().mean()),
-            "personalized": float(self.personalized(self.secure).mean()),
-            "personalized_without_noise": float(self.personalized(self.plain).mean()),
-        }
+        return {name: float(values.mean()) for name, values in self.accuracies().items()}
 
     def _scored(self, models: Sequence[tuple[Vector, PrivateState]], body: Body) -> Vector:
         return np.array(
@@ -279,27 +281,10 @@ def _evaluate(
     )
     outcome.evaluations.append(row)
     if outcome.kept is None or row.mean() > outcome.kept.mean():
-        outcome.kept, outcome.shared = row, arms.secure.shared
+        outcome.kept, outcome.shared, outcome.per_client = row, arms.secure.shared, arms.accuracies()
     return replace(
         _row("evaluation", result, drop, arms.truth(), _spent(ledger, settings)), sat_out=budgets.refused
     )
-
-
-def _conclude(outcome: Outcome, arms: _Arms, ledger: Ledger) -> None:
-    """What the run leaves beside its rows, of the model that is kept."""
-    settings = outcome.settings
-    outcome.per_client = {
-        "local": arms.local,
-        "global": arms.averaged(),
-        "personalized": arms.personalized(arms.secure, outcome.shared.astype("<f4").tobytes()),
-        "personalized_without_noise": arms.personalized(arms.plain),
-    }
-    if settings.noise:
-        releases = ledger.releases()
-        outcome.epsilons = {"total": named_epsilons(releases, delta=settings.delta)}
-        for purpose in ("training", "evaluation"):
-            part = [release for release in releases if release.purpose == purpose]
-            outcome.epsilons[purpose] = named_epsilons(part, delta=settings.delta)
 
 
 def _contribute(arm: Arm, client: ClientId, need: NeedInput, session: Federation, number: int) -> Words:

@@ -55,7 +55,7 @@ def own_values(scores: FloatArray, labels: NDArray[np.int64], *, local: float, f
 
 
 def exact_figures(values: Sequence[Values], *, metrics: Sequence[Metric]) -> dict[str, float]:
-    """What the release would say without noise, of these clients: the truth that cohort intervals cover."""
+    """What the release would say of these clients without noise and rounding: bins and caps are in it."""
     total = np.sum([encode_metrics(own, metrics=metrics) for own in values], axis=0)
     silent, figures, begin = Noise(count=len(values), deviation=1e-12), {}, 0
     for metric in metrics:

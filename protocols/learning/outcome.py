@@ -75,6 +75,8 @@ class Outcome:
         forecasts: The measures, and which of them were worth releasing.
         evaluations: All of them; the last one is of the last model.
         kept: The evaluation whose model is kept: the best by its released mean.
+        shared: That model.
+        per_client: Held-out accuracy of each client by arm, of the models at that evaluation.
         ended_early: Why training stopped before its last round; None if it did not.
     """
 

@@ -1,16 +1,23 @@
 """Released means are bounded, centred and honest about their interval."""
 
 import math
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dp import (
+    ChangeMetric,
     DPInputError,
     Grid,
+    GroupMeans,
+    Histogram,
     MeanMetric,
+    Metric,
     dequantize,
     encode_metrics,
     local_variance,
@@ -56,6 +63,45 @@ def test_values_are_centred_in_order() -> None:
 def test_a_useless_value_contributes_zero(value: float | None) -> None:
     assert encode_metrics({"accuracy": value}, metrics=[ACCURACY]).tolist() == [0.0]
     assert encode_metrics({}, metrics=[ACCURACY]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.75,
+        np.float32(0.75),
+        np.array(0.75),
+        Decimal("0.75"),
+        Fraction(3, 4),
+        torch.tensor(0.75),
+        np.float64(0.75) * np.ones(()),
+    ],
+)
+def test_any_kind_of_number_is_one(value: object) -> None:
+    assert encode_metrics({"accuracy": value}, metrics=[ACCURACY]).tolist() == [0.25]
+
+
+@pytest.mark.parametrize(("value", "counts"), [(1.0 + 1e-10, 0.5), (-1e-10, -0.5), (1.0 + 1e-8, 0.0)])
+def test_a_rounding_error_over_the_range_counts_as_its_end(value: float, counts: float) -> None:
+    assert encode_metrics({"accuracy": value}, metrics=[ACCURACY]).tolist() == [counts]
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "0.75", [0.75], np.array([0.75]), 1j, b"1", object()])
+def test_what_is_no_number_contributes_zero(value: object) -> None:
+    assert encode_metrics({"accuracy": value}, metrics=[ACCURACY]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        (ChangeMetric(name="x"), MeanMetric(name="x_helped", low=0.0, high=1.0)),
+        (GroupMeans(name="g", groups=("gap", "b"), low=0.0, high=1.0),),
+        (Histogram(name="h", low=0.0, high=1.0, bins=4, quantiles=(0.1, 0.1001)),),
+    ],
+)
+def test_two_figures_of_one_name_are_refused_before_anything_is_measured(metrics: tuple[Metric, ...]) -> None:
+    with pytest.raises(DPInputError, match="one name"):
+        metrics_clip(metrics)
 
 
 def test_without_noise_the_mean_comes_back() -> None:

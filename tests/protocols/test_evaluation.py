@@ -1,7 +1,5 @@
 """A private evaluation through the real protocol: figures, epsilons, refusals, nothing of one client."""
 
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +17,9 @@ from dp import (
     named_epsilons,
 )
 from protocols import evaluate_privately, evaluation_config, prepare_metrics
-from protocols.context import ClientId
-from protocols.errors import ConfigError, FaultyPeerError, InputError, ThresholdError
+from protocols.errors import ConfigError, InputError, ThresholdError
 from protocols.evaluation import expected_noise, told
-from protocols.messages import Masked
-from protocols.pairwise import client as machine
-from protocols.server_session import ServerSession
+from tests.protocols import evaluation_scan
 
 CLIENTS = 40
 METRICS: tuple[Metric, ...] = (
@@ -154,63 +149,16 @@ def test_small_groups_are_suppressed_and_the_gap_with_them() -> None:
 # The scan
 
 
-def encodings(number: float, grid: float) -> Iterator[bytes]:
-    """How a number might lie in bytes: floats of both widths and orders, fixed point, and text."""
-    for order in "<>":
-        yield struct.pack(f"{order}d", number)
-        yield struct.pack(f"{order}f", number)
-        yield struct.pack(f"{order}q", round(number * grid))
-    yield f"{number:.6f}".encode()
-    yield repr(number).encode()
+def test_no_value_of_a_client_is_in_any_byte_that_the_server_sees() -> None:
+    values = evaluation_scan.clients()
+    found, searched = evaluation_scan.found_in(values, evaluation_scan.run(values))
+    assert not found
+    assert searched > 5_000
 
 
-def seen_bytes(
-    monkeypatch: pytest.MonkeyPatch, values: dict[int, dict[str, object]], received: list[bytes]
-) -> bytes:
-    """Everything that reached the server, and what it wrote down."""
-    receive = ServerSession.receive
-
-    def watch(self: ServerSession, sender: ClientId, data: bytes, now: float) -> object:
-        received.append(data)
-        return receive(self, sender, data, now)
-
-    monkeypatch.setattr(ServerSession, "receive", watch)
-    metrics = tuple(MeanMetric(name=name, low=0.0, high=1.0) for name in ("accuracy", "b", "c", "d"))
-    found = evaluate_privately(metrics, values, epsilon=20.0, delta=1e-4, corrupt=2, seed=1)
-    return b"".join(received) + repr(found).encode()
-
-
-def test_no_value_of_a_client_is_in_any_byte_that_the_server_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {client: {"accuracy": own["accuracy"]} for client, own in clients().items()}
-    config = evaluation_config(
-        (MeanMetric(name="accuracy", low=0.0, high=1.0),),
-        clients=CLIENTS,
-        epsilon=20.0,
-        delta=1e-4,
-        corrupt=2,
-    )
-    data = seen_bytes(monkeypatch, values, [])
-    for own in values.values():
-        for number in (float(own["accuracy"]), float(own["accuracy"]) - 0.5):  # type: ignore[arg-type]
-            for written in encodings(number, config.grid.scale):
-                assert written not in data
-
-
-def test_the_scan_finds_values_where_a_client_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: a build that writes a client's value over the beginning of its masked vector."""
-    values = {client: {"accuracy": own["accuracy"]} for client, own in clients().items()}
-    submit = machine.AwaitInput.submit
-
-    def leaking(self: machine.AwaitInput, vector: np.ndarray, **more: object) -> object:
-        state, message = submit(self, vector, **more)  # type: ignore[arg-type]
-        number = float(values[int(self.place.me)]["accuracy"])  # type: ignore[arg-type]
-        return state, Masked(struct.pack("<d", number)[: len(message.vector)] + message.vector[8:])
-
-    received = list[bytes]()
-    monkeypatch.setattr(machine.AwaitInput, "submit", leaking)
-    # The sum is garbage then, and is refused; what was sent was sent.
-    with pytest.raises(FaultyPeerError):
-        seen_bytes(monkeypatch, values, received)
-    data = b"".join(received)
-    numbers = [float(own["accuracy"]) for own in values.values()]  # type: ignore[arg-type]
-    assert all(any(written in data for written in encodings(number, 1.0)) for number in numbers)
+def test_the_scan_finds_every_form_where_a_build_sends_it() -> None:
+    values = evaluation_scan.clients()
+    seen = evaluation_scan.run(values, planted=True)
+    found, _ = evaluation_scan.found_in(values, seen)
+    assert len(seen.planted) > 15
+    assert found >= seen.planted
