@@ -132,9 +132,9 @@ class CalibrationMetric(_TwoByBins):
             seen = float(np.abs(gaps).sum())
             # The other part of the 5 % is the count's.
             most, least = everybody + 2.6 * spread, everybody - 2.6 * spread
-            low, high = max(seen - radius, 0.0) / most, min((seen + radius) / least, 1.0)
+            low, high = (min(max(end, 0.0), 1.0) for end in ((seen - radius) / most, (seen + radius) / least))
             value = min(max(value, low), high)
-            figures.append(Released(name=self.name, value=value, low=low, high=high))
+            figures.append(Released(name=self.name, value=value, low=low, high=high, range=(0.0, 1.0)))
         figures += [
             ratio(f"{self.name}_gap_{number}", gap, count, variances=(variance, 0.0, variance), low=-1.0)
             for number, (gap, count) in enumerate(zip(gaps.tolist(), counts.tolist(), strict=True))

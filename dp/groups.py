@@ -106,6 +106,7 @@ class GroupMeans:
                     value=centre + found.value,
                     low=centre + found.low,
                     high=centre + found.high,
+                    range=(self.low, self.high),
                 )
             figures.append(found)
         return (*figures, self._gap(figures))
@@ -129,4 +130,5 @@ class GroupMeans:
         low = max(0.0, max(figure.low for figure in told) - min(figure.high for figure in told))
         high = max(figure.high for figure in told) - min(figure.low for figure in told)
         value = max(figure.value for figure in told) - min(figure.value for figure in told)
-        return Released(name=f"{self.name}_gap", value=value, low=low, high=high)
+        whole = (0.0, self.high - self.low)
+        return Released(name=f"{self.name}_gap", value=value, low=low, high=high, range=whole)

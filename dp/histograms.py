@@ -129,7 +129,13 @@ class Histogram:
         high = int(np.argmin(np.append((below - reach >= wanted)[::-1], False)))
         begin, end = self._edge(max(low - 1, 0)), self._edge(self.bins - max(high - 1, 0))
         value = min(max(self._edge(self._place(wanted, below)), begin), end)
-        return Released(name=f"{self.name}_q{round(1000 * level)}", value=value, low=begin, high=end)
+        return Released(
+            name=f"{self.name}_q{round(1000 * level)}",
+            value=value,
+            low=begin,
+            high=end,
+            range=(self.low, self.high),
+        )
 
     def _place(self, wanted: float, below: Coordinates) -> float:
         """Where a rising curve through the noisy counts reaches a number, in bins; linear within a bin.

@@ -57,6 +57,7 @@ class Released:
         covers: what the interval from low to high counts; its truth is about these clients' encoded values.
         population: the interval for the population, where a released spread allows one. It counts the
             clients as drawn independently.
+        range: what the figure can be; all ends are within it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Released:
     high: float
     covers: Coverage = "the clients in this sum: noise and rounding"
     population: tuple[float, float] | None = None
+    range: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +86,18 @@ Figure: TypeAlias = Released | Suppressed
 
 
 def simultaneous(figure: Figure, *, times: int) -> Figure:
-    """A figure whose intervals hold in so many evaluations at once, by widening each end in proportion.
+    """A figure whose intervals hold in so many evaluations at once: each end is widened in proportion.
 
-    Exact for symmetric intervals of normal noise. Ends that were cut to a range are only where they were cut.
+    Exact for symmetric intervals of normal noise. An end at the end of the range stays there.
     """
     if times <= 1 or isinstance(figure, Suppressed):
         return figure
     factor = float(ndtri(1 - 0.025 / times)) / NORMAL_97_5
 
     def wider(low: float, high: float) -> tuple[float, float]:
-        return figure.value - factor * (figure.value - low), figure.value + factor * (high - figure.value)
+        least, most = figure.range
+        wide = figure.value - factor * (figure.value - low), figure.value + factor * (high - figure.value)
+        return max(wide[0], least), min(wide[1], most)
 
     low, high = wider(figure.low, figure.high)
     population = None if figure.population is None else wider(*figure.population)
@@ -115,7 +119,12 @@ def released(
         return min(max(number, low), high)
 
     return Released(
-        name=name, value=cut(value), low=cut(value - reach), high=cut(value + reach), population=population
+        name=name,
+        value=cut(value),
+        low=cut(value - reach),
+        high=cut(value + reach),
+        population=population,
+        range=(low, high),
     )
 
 
@@ -150,7 +159,8 @@ def sampled(
     square = (count * (variance + (mean - centre) ** 2) + 4 * half**2) / more
     spread = min(max(square - offset**2, 0.0), half**2)
     reach = NORMAL_97_5 * math.sqrt(error**2 + spread / more)
-    return max(low, centre + offset - reach), min(high, centre + offset + reach)
+    begin, end = centre + offset - reach, centre + offset + reach
+    return min(max(begin, low), high), min(max(end, low), high)
 
 
 def ratio(
@@ -189,4 +199,5 @@ def ratio(
     root = math.sqrt(max(0.0, b * b - a * c))
     bounds = [min(max(end, low), high) for end in ((b - root) / a, (b + root) / a)]
     value = min(max(numerator / denominator, low), high)
-    return Released(name=name, value=value, low=min(bounds[0], value), high=max(bounds[1], value))
+    least, most = min(bounds[0], value), max(bounds[1], value)
+    return Released(name=name, value=value, low=least, high=most, range=(low, high))

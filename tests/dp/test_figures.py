@@ -285,6 +285,21 @@ def test_intervals_that_hold_several_times_at_once_are_wider_about_the_same_valu
     assert wide.population == pytest.approx((0.5 - 0.2 * 1.346074, 0.5 + 0.2 * 1.346074), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_intervals_stay_within_the_range_of_their_figure_also_when_widened(name: str) -> None:
+    metric, source = METRICS[name], np.random.default_rng(8)
+    for _ in range(50):
+        total = source.normal(0, 3, metric.length) + source.choice([0.0, 40.0])
+        for figure in metric.release(total, Noise(count=40, deviation=0.7)):
+            wide = simultaneous(figure, times=4)
+            if isinstance(wide, Released):
+                least, most = wide.range
+                assert math.isfinite(least)
+                assert least <= wide.low <= wide.value <= wide.high <= most
+                if wide.population is not None:
+                    assert least <= wide.population[0] <= wide.population[1] <= most
+
+
 @given(
     st.floats(-100, 100), st.floats(10, 1000), st.floats(0.01, 1.0), st.floats(0.01, 1.0), st.floats(-1, 1)
 )
