@@ -4,11 +4,62 @@ Must not: normalise, shuffle or split; carry examples into a repr; hold anything
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personalization.errors import DataError
+
+
+class Examples(Protocol):
+    """What the engine needs of a client's data, whatever the task."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, at least 1."""
+        ...
+
+    @property
+    def inputs(self) -> NDArray[np.float64]:
+        """float64 (examples, ...)."""
+        ...
+
+    @property
+    def targets(self) -> NDArray[np.float64] | NDArray[np.int64]:
+        """(examples, ...), as the loss takes them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Pairs:
+    """Inputs of any shape and targets of any shape, float64 or int64: regression, images, sequences.
+
+    Raises:
+        DataError: no example, not one target per input, another dtype, or something not finite.
+    """
+
+    inputs: NDArray[np.float64]
+    targets: NDArray[np.float64] | NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        kind = np.int64 if getattr(self.targets, "dtype", None) == np.int64 else np.float64
+        inputs = _checked(self.inputs, kind=np.float64, name="inputs", ndim=None)
+        targets = _checked(self.targets, kind=kind, name="targets", ndim=None)
+        if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) == 0 or len(inputs) != len(targets):
+            raise DataError("at least one example, and one target per input")
+        if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
+            raise DataError("inputs or targets: not finite")
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", targets)
+
+    def __repr__(self) -> str:
+        return f"Pairs(examples={self.examples})"
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self.inputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
@@ -52,6 +103,16 @@ class ClientData:
         """Number of examples."""
         return len(self.labels)
 
+    @property
+    def inputs(self) -> NDArray[np.float64]:
+        """The images."""
+        return self.images
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """The labels."""
+        return self.labels
+
     def one_hot(self) -> NDArray[np.float64]:
         """Regression targets: float64 (examples, classes), 1 at the label and 0 elsewhere."""
         return np.eye(self.classes)[self.labels]
@@ -70,10 +131,10 @@ def join(first: ClientData, second: ClientData) -> ClientData:
     return ClientData(images=images, labels=labels, classes=first.classes)
 
 
-def _checked(array: NDArray[np.generic], *, kind: type, name: str, ndim: int) -> NDArray[np.generic]:
+def _checked(array: NDArray[np.generic], *, kind: type, name: str, ndim: int | None) -> NDArray[np.generic]:
     if not isinstance(array, np.ndarray) or array.dtype != np.dtype(kind):
         raise DataError(f"{name}: not a numpy array of {np.dtype(kind)}")
-    if array.ndim != ndim:
+    if ndim is not None and array.ndim != ndim:
         raise DataError(f"{name}: {ndim} dimensions expected")
     copy = np.array(array, order="C")
     copy.flags.writeable = False

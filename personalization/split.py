@@ -59,6 +59,30 @@ def split_parameters(module: torch.nn.Module, *, shared: Sequence[str] | Callabl
     return Split(shared=_manifest(parameters, chosen), private=rest)
 
 
+def everything_shared(module: torch.nn.Module) -> Split:
+    """Name every trained parameter shared: the split of federated averaging. Buffers still stay.
+
+    Raises:
+        SplitError: nothing is trained, or the parameters are not all float32 or all float64.
+    """
+    parameters = dict(module.named_parameters())
+    trained = tuple(name for name, parameter in parameters.items() if parameter.requires_grad)
+    if not trained:
+        raise SplitError("nothing is shared")
+    return Split(shared=_manifest(parameters, trained), private=())
+
+
+def same_manifest(manifests: Sequence[Manifest]) -> Manifest:
+    """The manifest of all clients: a sum of vectors of different meaning would mean nothing.
+
+    Raises:
+        SplitError: there is none, or the clients' shared parts differ in names, order, shapes or dtype.
+    """
+    if not manifests or len({manifest.digest() for manifest in manifests}) != 1:
+        raise SplitError("the shared parts of the clients' models differ")
+    return manifests[0]
+
+
 def read_shared(module: torch.nn.Module, manifest: Manifest) -> FloatArray:
     """Copy a module's shared parameters into one flat vector.
 
