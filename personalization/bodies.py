@@ -85,14 +85,16 @@ class DenseBody:
         return np.concatenate([scale * normal.ravel(), np.zeros(self.width)])
 
     def features(self, shared: Float64, images: Float64) -> Float64:
-        """See `Body.features`; every feature lies in [-1, 1]."""
-        weight = shared[: self.inputs * self.width].reshape(self.inputs, self.width)
-        return np.tanh((images - self.centre) @ weight + shared[self.inputs * self.width :])
+        """See `Body.features`; every feature lies in [-1, 1]. Leading axes stack clients."""
+        cut = self.inputs * self.width
+        weight = shared[..., :cut].reshape(*shared.shape[:-1], self.inputs, self.width)
+        return np.tanh((images - self.centre) @ weight + shared[..., None, cut:])
 
     def pullback(self, shared: Float64, images: Float64, cotangent: Float64) -> Float64:
-        """See `Body.pullback`; written out, since tanh' = 1 - tanh^2."""
+        """See `Body.pullback`; written out, since tanh' = 1 - tanh^2. Leading axes stack clients."""
         inner = cotangent * (1.0 - self.features(shared, images) ** 2)
-        return np.concatenate([((images - self.centre).T @ inner).ravel(), inner.sum(axis=0)])
+        weight = (images - self.centre).swapaxes(-1, -2) @ inner
+        return np.concatenate([weight.reshape(*weight.shape[:-2], -1), inner.sum(axis=-2)], axis=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The published schemes by name, each a recipe of an inner and an outer part.
 
-Models come from `torch_model.torch_model`; which parameters it shares is what tells FedPer from FedSim and
+Models come from `functional_model.torch_model`; which parameters it shares is what tells FedPer from FedSim and
 FedRep from FedAlt. FFGG with closed-form or conjugate-gradient heads is `ridge_algorithm.ridge_ffgg`.
 
 Must not: contain a scheme in which a client receives a mixture of its own. Per-client weighted sums (FedAMP,
@@ -31,8 +31,8 @@ from personalization.descent import (
 )
 from personalization.engine import Algorithm, Float64
 from personalization.errors import DataError
+from personalization.functional_model import Loss, TorchModel, normalisation, torch_model
 from personalization.torch_algorithm import Recipe, algorithm
-from personalization.torch_model import Loss, TorchModel, normalisation, torch_model
 
 
 def fedavg(model: TorchModel, *, steps: Descent) -> Algorithm:
@@ -98,7 +98,7 @@ def fedrep(model: TorchModel, *, private: Descent, shared: Descent, validation: 
     return fedalt(model, private=private, shared=shared, validation=validation, name="FedRep")
 
 
-def ffgg(
+def ffgg_steps(
     model: TorchModel, *, private: Descent, times: int = 1, rate: float = 1.0, validation: float = 0.0
 ) -> Algorithm:
     """Mishchenko et al. 2023, arXiv 2305.18285: fit the private part, then one global gradient.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from personalization.errors import DataError
-from personalization.torch_model import PRIVATE, State, TorchModel
+from personalization.functional_model import PRIVATE, State, TorchModel
 
 COPY, MIXING, SLOT = "copy", "mixing", "slot"
 

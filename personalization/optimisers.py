@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personalization.errors import DataError
+from personalization.vector import FloatArray
 
 Float64 = NDArray[np.float64]
 
@@ -27,6 +28,38 @@ class Memory:
     first: Float64
     second: Float64
     steps: int = 0
+
+
+def server_step(shared: FloatArray, mean_update: Float64, *, rate: float) -> Float64:
+    """Add rate times the mean update: a gradient step, because updates are negative gradients.
+
+    Returns:
+        A fresh float64 vector.
+
+    Raises:
+        DataError: the vectors differ in length, or something is not finite.
+    """
+    if shared.ndim != 1 or mean_update.shape != shared.shape:
+        raise DataError("shared vector and mean update must have the same length")
+    stepped = shared.astype(np.float64) + rate * mean_update
+    if not np.isfinite(stepped).all():
+        raise DataError("the server's step is not finite")
+    return stepped
+
+
+def momentum_step(velocity: Float64, mean_update: Float64, *, momentum: float) -> Float64:
+    """Heavy ball: momentum times the old velocity plus the mean update, to be given to `server_step`.
+
+    Args:
+        velocity: float64, zeros before the first round.
+        momentum: in [0, 1).
+
+    Raises:
+        DataError: the vectors differ in length, or momentum is out of range.
+    """
+    if velocity.ndim != 1 or velocity.shape != mean_update.shape or not 0.0 <= momentum < 1.0:
+        raise DataError("velocity and mean update have one length, and momentum lies in [0, 1)")
+    return momentum * velocity + mean_update
 
 
 Optimiser: TypeAlias = Callable[[Float64, Float64, Memory], tuple[Float64, Memory]]
@@ -47,9 +80,8 @@ def heavy_ball(*, rate: float, momentum: float) -> Optimiser:
     _check(rate=rate, momentum=momentum)
 
     def step(shared: Float64, mean: Float64, memory: Memory) -> tuple[Float64, Memory]:
-        _fits(shared, mean, memory)
-        velocity = momentum * memory.first + mean
-        moved = _finite(shared + rate * velocity)
+        velocity = momentum_step(memory.first, mean, momentum=momentum)
+        moved = server_step(shared, velocity, rate=rate)
         return moved, Memory(first=velocity, second=memory.second, steps=memory.steps + 1)
 
     return step
@@ -79,13 +111,15 @@ def adam(*, rate: float, momentum: float = 0.9, decay: float = 0.99, epsilon: fl
         raise DataError("decay lies in [0, 1), and epsilon is positive and finite")
 
     def step(shared: Float64, mean: Float64, memory: Memory) -> tuple[Float64, Memory]:
-        _fits(shared, mean, memory)
+        if mean.shape != memory.first.shape:
+            raise DataError("mean update and memory have one length")
         steps = memory.steps + 1
         first = momentum * memory.first + (1.0 - momentum) * mean
         second = decay * memory.second + (1.0 - decay) * mean**2
         direction = first / (1.0 - momentum**steps)
-        length = np.sqrt(second / (1.0 - decay**steps)) + epsilon
-        return _finite(shared + rate * direction / length), Memory(first=first, second=second, steps=steps)
+        direction = direction / (np.sqrt(second / (1.0 - decay**steps)) + epsilon)
+        moved = server_step(shared, direction, rate=rate)
+        return moved, Memory(first=first, second=second, steps=steps)
 
     return step
 
@@ -93,14 +127,3 @@ def adam(*, rate: float, momentum: float = 0.9, decay: float = 0.99, epsilon: fl
 def _check(*, rate: float, momentum: float) -> None:
     if not (np.isfinite(rate) and rate > 0 and 0.0 <= momentum < 1.0):
         raise DataError("rate is positive and finite, and momentum lies in [0, 1)")
-
-
-def _fits(shared: Float64, mean: Float64, memory: Memory) -> None:
-    if shared.ndim != 1 or not shared.shape == mean.shape == memory.first.shape:
-        raise DataError("shared vector, mean update and memory have one length")
-
-
-def _finite(vector: Float64) -> Float64:
-    if not np.isfinite(vector).all():
-        raise DataError("the server's step is not finite")
-    return vector

@@ -5,6 +5,7 @@ A head is one float64 array (width + 1, classes): `width` rows of weights and a 
 with targets one-hot and the bias free of the penalty. Functions here take whole stacks of such problems, one
 for each row of `masks` (1.0 where an example takes part, 0.0 where not): with one row that leaves out each
 fold and one row of ones, a single call fits all heads of a cross-fitted gradient and the head that is kept.
+Leading axes stack clients with equally many examples; each is computed as if it were alone, to the last bit.
 
 Must not: draw folds from ambient randomness; let an example reach a head whose mask leaves it out, not even
 by a rounding error (its products are multiplied by an exact zero).
@@ -39,15 +40,18 @@ def assign_folds(examples: int, *, folds: int, seed: int | bytes) -> NDArray[np.
 
 
 def fold_masks(folds: NDArray[np.int64]) -> Float64:
-    """Masks (count + 1, examples): row k leaves out fold k, the last row leaves out nothing.
+    """Masks (..., count + 1, examples): row k leaves out fold k, the last row leaves out nothing.
 
     A single example has no fold that could be left out: one row of ones.
+
+    Args:
+        folds: (..., examples); clients that are stacked have equally many folds.
     """
-    everyone = np.ones((1, len(folds)))
-    if len(folds) == 1:
+    everyone = np.ones((*folds.shape[:-1], 1, folds.shape[-1]))
+    if folds.shape[-1] == 1:
         return everyone
-    count = int(folds.max()) + 1
-    return np.concatenate([(folds[None, :] != np.arange(count)[:, None]).astype(np.float64), everyone])
+    left_out = np.arange(int(folds.max()) + 1)[:, None]
+    return np.concatenate([(folds[..., None, :] != left_out).astype(np.float64), everyone], axis=-2)
 
 
 def normal_equations(
@@ -56,25 +60,24 @@ def normal_equations(
     """Set up the ridge problem of every mask.
 
     Args:
-        features: (examples, width); targets: (examples, classes); masks: (problems, examples).
+        features: (..., examples, width); targets: (..., examples, classes); masks: (..., problems, examples).
         strength: penalty per example, above 0.
 
     Returns:
-        Matrices (problems, width + 1, width + 1), positive definite, and right sides
-        (problems, width + 1, classes).
+        Matrices (..., problems, width + 1, width + 1), positive definite, and right sides
+        (..., problems, width + 1, classes).
     """
-    rows = with_bias(features)
-    masked = masks[:, :, None] * rows
-    transposed = masked.transpose(0, 2, 1)
-    penalty = np.ones(rows.shape[1])
+    rows = with_bias(features)[..., None, :, :]
+    transposed = (masks[..., None] * rows).swapaxes(-1, -2)
+    penalty = np.ones(rows.shape[-1])
     penalty[-1] = 0.0
-    weights = strength * masks.sum(axis=1)
-    matrices = transposed @ rows + weights[:, None, None] * np.diag(penalty)
-    return matrices, transposed @ targets
+    weights = strength * masks.sum(axis=-1)
+    matrices = transposed @ rows + weights[..., None, None] * np.diag(penalty)
+    return matrices, transposed @ targets[..., None, :, :]
 
 
 def ridge_heads(features: Float64, targets: Float64, *, masks: Float64, strength: float) -> Float64:
-    """Fit the head of every mask in closed form: float64 (problems, width + 1, classes)."""
+    """Fit the head of every mask in closed form: float64 (..., problems, width + 1, classes)."""
     matrices, right = normal_equations(features, targets, masks=masks, strength=strength)
     return np.asarray(np.linalg.solve(matrices, right), dtype=np.float64)
 
@@ -95,11 +98,11 @@ def warm_heads(
     Algorithm 1).
 
     Args:
-        start: (problems, width + 1, classes), the heads of the round before, or zeros.
+        start: (..., problems, width + 1, classes), the heads of the round before, or zeros.
         steps: conjugate gradient steps, at least 1.
 
     Returns:
-        float64 (problems, width + 1, classes).
+        float64 (..., problems, width + 1, classes).
     """
     matrices, right = normal_equations(features, targets, masks=masks, strength=strength)
     return conjugate_gradient(matrices, right, start=start, steps=steps)
@@ -133,7 +136,7 @@ def conjugate_gradient(matrices: Float64, right: Float64, *, start: Float64, ste
 
 def with_bias(features: Float64) -> Float64:
     """Append the column of ones that the last row of a head multiplies."""
-    return np.concatenate([features, np.ones((len(features), 1))], axis=1)
+    return np.concatenate([features, np.ones((*features.shape[:-1], 1))], axis=-1)
 
 
 def _ratio(top: Float64, bottom: Float64) -> Float64:

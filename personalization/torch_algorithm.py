@@ -29,9 +29,9 @@ from personalization.engine import (
     the_mean,
 )
 from personalization.errors import DataError, PersonalizationError
+from personalization.functional_model import State, TorchModel, scoped_generator
 from personalization.private_state import PrivateState
 from personalization.seeds import Stream, generator
-from personalization.torch_model import State, TorchModel, scoped_generator
 
 CHUNK = 256
 _VALIDATION = "validation"
