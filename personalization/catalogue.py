@@ -1,7 +1,7 @@
 """The published schemes by name, each a recipe of an inner and an outer part.
 
-Models come from `functional_model.torch_model`; which parameters it shares is what tells FedPer from FedSim and
-FedRep from FedAlt. FFGG with closed-form or conjugate-gradient heads is `ridge_algorithm.ridge_ffgg`.
+Models come from `functional_model.torch_model`; which parameters it shares is what tells FedPer from FedSim
+and FedRep from FedAlt. FFGG with closed-form or conjugate-gradient heads is `ridge_algorithm.ridge_ffgg`.
 
 Must not: contain a scheme in which a client receives a mixture of its own. Per-client weighted sums (FedAMP,
 FedFomo and others) give the server as many equations as there are clients, and so every update.

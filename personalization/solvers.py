@@ -77,9 +77,16 @@ def normal_equations(
 
 
 def ridge_heads(features: Float64, targets: Float64, *, masks: Float64, strength: float) -> Float64:
-    """Fit the head of every mask in closed form: float64 (..., problems, width + 1, classes)."""
+    """Fit the head of every mask in closed form: float64 (..., problems, width + 1, classes).
+
+    Raises:
+        DataError: numbers so large or so small that the equations have no solution in float64.
+    """
     matrices, right = normal_equations(features, targets, masks=masks, strength=strength)
-    return np.asarray(np.linalg.solve(matrices, right), dtype=np.float64)
+    try:
+        return np.asarray(np.linalg.solve(matrices, right), dtype=np.float64)
+    except np.linalg.LinAlgError as error:
+        raise DataError("the heads' equations have no solution in floating point") from error
 
 
 def warm_heads(
