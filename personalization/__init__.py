@@ -63,7 +63,9 @@ if TYPE_CHECKING:
     from personalization.private_state import PrivateState as PrivateState
     from personalization.quadratic import QuadraticClient as QuadraticClient
     from personalization.quadratic import QuadraticProblem as QuadraticProblem
+    from personalization.quadratic import joint_smoothness as joint_smoothness
     from personalization.quadratic import overpersonalized as overpersonalized
+    from personalization.quadratic import quadratic_fedavg as quadratic_fedavg
     from personalization.quadratic import quadratic_ffgg as quadratic_ffgg
     from personalization.quadratic import smoothness as smoothness
     from personalization.ridge_algorithm import best_penalty as best_penalty
@@ -108,7 +110,15 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "module_body": ("ModuleBody",),
     "optimisers": ("Memory", "adam", "heavy_ball", "momentum_step", "no_memory", "server_step", "sgd"),
     "private_state": ("PrivateState",),
-    "quadratic": ("QuadraticClient", "QuadraticProblem", "overpersonalized", "quadratic_ffgg", "smoothness"),
+    "quadratic": (
+        "QuadraticClient",
+        "QuadraticProblem",
+        "joint_smoothness",
+        "overpersonalized",
+        "quadratic_fedavg",
+        "quadratic_ffgg",
+        "smoothness",
+    ),
     "ridge_algorithm": ("best_penalty", "ridge_ffgg"),
     "split": (
         "Split",

@@ -5,20 +5,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from dp.accounting import shown
+from protocols.errors import ConfigError
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
 from . import budget, evaluating, noise, planning
-from .terminal import err, fail, leaving_partial, printing, say, told
+from .telling import print_summary, progress, warn
+from .terminal import fail, leaving_partial, printing, say, told
 from .terminal import out as console
 
 app = typer.Typer(
@@ -35,6 +33,12 @@ _RUN_HELP = """Run a scenario end to end and write its report.
 Real clients and a real server on one machine: every key, signature, share, mask and noise sample is
 real, clients vanish at random, and the server sees sums only.
 
+[bold]Scenarios[/bold]
+
+  digits, digits-1000: one private, noisy run, with a ledger and a private evaluation
+
+  least-squares: methods compared over seeds, through exact masked sums
+
 [bold]Examples[/bold]
 
   secagg run
@@ -42,6 +46,8 @@ real, clients vanish at random, and the server sees sums only.
   secagg run digits -c clients=20 -c rounds=2 --out /tmp/small
 
   secagg run digits-1000
+
+  secagg run least-squares -c seeds=1 --out /tmp/squares
 
   secagg run digits --print-config > mine.toml; secagg run mine.toml --json
 """
@@ -54,7 +60,7 @@ def _root() -> None:
 
 @app.command("run", help=_RUN_HELP)
 def run_command(
-    scenario: Annotated[str, typer.Argument(help="digits, digits-1000 or a TOML file.")] = "digits",
+    scenario: Annotated[str, typer.Argument(help="A scenario (see above) or a TOML file.")] = "digits",
     out: Annotated[
         Path | None, typer.Option(help="Run directory; must not exist. Default: runs/<scenario>-<number>.")
     ] = None,
@@ -74,6 +80,9 @@ def run_command(
             help="Processes for the clients: two by default where that is faster. No result depends on it.",
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a comparison that broke off in --out.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show what would run, as TOML, and stop.")
@@ -82,33 +91,69 @@ def run_command(
     """Run a scenario end to end and write its report."""
     with told():
         # Imported here so that --help does not wait for the learning libraries.
-        from protocols.learning.scenarios import load
+        from protocols.learning import scenarios
+        from protocols.learning.reading import Known, read_settings
+        from protocols.studies import catalogue
 
-        from . import run
+        from . import run, studying
 
-        settings = load(scenario, change or ())
+        known: Known = {**scenarios.DEFAULTS, **catalogue.DEFAULTS}
+        settings = read_settings(scenario, change or (), known=known)
+        compares = settings.scenario in catalogue.DEFAULTS
         if print_config:
-            text = run.config_text(settings)
+            text = (studying if compares else run).config_text(settings)
             with printing("nothing was run"):
                 sys.stdout.write(_as_json(text) if as_json else text)
                 sys.stdout.flush()
             return
-        _warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
-        with leaving_partial() as claimed, _progress(settings.rounds + settings.evaluations) as progress:
+        if compares:
+            _compare(settings, out, resume=resume, processes=processes, as_json=as_json)
+            return
+        if resume:
+            raise ConfigError("a run with noise is never taken up again: --resume is for comparisons")
+        warn(settings.epsilon if settings.noise else math.inf, settings.delta, settings.clients)
+        rounds = settings.rounds + settings.evaluations
+        with leaving_partial() as claimed, progress(rounds, of="rounds") as bar:
             summary = run.run(
                 settings,
                 out,
                 processes=processes,
                 on_claim=claimed.append,
-                on_phase=progress.phase,
-                on_round=progress.round,
+                on_phase=bar.phase,
+                on_round=bar.round,
             )
-        with printing(f"the run is complete in {summary['directory']}"):
-            if as_json:
-                sys.stdout.write(json.dumps(summary) + "\n")
-            else:
-                _print_summary(summary)
-            sys.stdout.flush()
+        _print(summary, lambda: print_summary(summary), as_json=as_json)
+
+
+def _compare(settings: Any, out: Path | None, *, resume: bool, processes: int | None, as_json: bool) -> None:
+    from protocols.studies.catalogue import study
+    from protocols.studies.study import jobs
+
+    from . import studying
+
+    chosen = study(settings.scenario)
+    with leaving_partial() as claimed, progress(len(jobs(chosen, settings)), of="runs") as bar:
+        summary = studying.run_study(
+            settings, out, resume=resume, processes=processes, on_claim=claimed.append, on_done=bar.run
+        )
+
+    def told() -> None:
+        console.print(studying.table(chosen, summary))
+        for line in studying.lines(summary):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    _print(summary, told, as_json=as_json)
+    if not studying.kept(summary):
+        raise SystemExit(1)
+
+
+def _print(summary: dict[str, Any], tell: Callable[[], None], *, as_json: bool) -> None:
+    with printing(f"the run is complete in {summary['directory']}"):
+        if as_json:
+            sys.stdout.write(json.dumps(summary) + "\n")
+        else:
+            tell()
+        sys.stdout.flush()
 
 
 @app.command("plan", help=planning.HELP)
@@ -273,121 +318,10 @@ def attack_command(
         raise SystemExit(1)
 
 
-class _Progress:
-    """A live line on a terminal, a plain line per round elsewhere."""
-
-    def __init__(self, rounds: int) -> None:
-        self._rounds, self._live = rounds, err.is_terminal and not err.is_dumb_terminal
-        self._named = False
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} rounds"),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task("setting up", total=rounds)
-        self._last = ""
-
-    def phase(self, number: int, phase: str) -> None:
-        """A phase begins."""
-        if self._live and phase:
-            what = "join" if phase == "join" else f"round {number:>3} {phase:<12}"
-            self._bar.update(self._task, description=f"{what} {self._last}")
-
-    def round(self, row: Any) -> None:
-        """A round has ended."""
-        if row.epsilons is not None and not self._named:
-            self._named = True
-            say(
-                f"epsilon is against the server with {row.epsilons.colluders} colluding clients, per "
-                f"{row.epsilons.unit}, {row.epsilons.relation} neighbours, delta {row.epsilons.delta:g}"
-            )
-        spent = shown(row.epsilons.server_colluding) if row.epsilons is not None else "none: no noise"
-        self._last = f"survivors {row.survivors}  epsilon so far {spent}"
-        if row.clipping is not None:
-            self._last += f"  clip {row.clipping.clip:.4g}"
-        self._bar.update(self._task, advance=1)
-        if not self._live:
-            accuracy = row.truth["personalized"]
-            say(
-                f"round {row.round}/{self._rounds} {row.purpose} in {row.seconds:.1f} s: {self._last}, "
-                f"simulated accuracy {accuracy:.1%}"
-            )
-
-
-@contextmanager
-def _progress(rounds: int) -> Iterator[_Progress]:
-    progress = _Progress(rounds)
-    with progress._bar:
-        yield progress
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    truth, released, privacy = summary["truth"], summary["released"], summary["privacy"]
-    table = Table(title=f"{summary['scenario']}: {summary['clients']} clients, {summary['rounds']} rounds")
-    table.add_column("model")
-    table.add_column("held-out accuracy [95 % interval]", justify="right")
-    table.add_column("known to", overflow="fold")
-    for name, label in (
-        ("local", "each client alone"),
-        ("global", "federated averaging"),
-        ("personalized", "private heads, private sums"),
-        ("personalized_without_noise", "the same without noise"),
-    ):
-        table.add_row(label, f"{truth[name]:.1%}", "simulation only")
-    for name, label in (
-        ("personalized_mean", "personalized, released"),
-        ("gain_mean", "gain over local, released"),
-    ):
-        part = released[name]
-        table.add_row(label, f"{part['value']:.1%}  [{part['low']:.1%}, {part['high']:.1%}]", "everyone")
-    console.print(table)
-    exact = "equalled" if summary["sum_exact"] else "DID NOT EQUAL"
-    lines = (
-        f"Privacy: {privacy['statement']}.",
-        f"Every opened sum {exact} the integer sum of the accepted vectors; at least "
-        f"{summary['survivors_min']} of {summary['clients']} clients survived each round.",
-        *_clipping_and_end(summary),
-        f"A round took {summary['cost']['round_seconds_median']:.1f} s for all clients and the server.",
-        f"Intervals cover the mean of {released['gain_mean']['covers']}.",
-        f"Report: {summary['directory']}/report.html",
-    )
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _clipping_and_end(summary: dict[str, Any]) -> list[str]:
-    """What to say of a clip that adapts and of a training that ended early."""
-    lines, clipping = [], summary["clipping"]
-    if clipping is not None:
-        lines.append(
-            f"The clip follows the {clipping['quantile']:.0%} quantile of norms, from "
-            f"{clipping['first']:.4g} in the first round to {clipping['last']:.4g} in the last."
-        )
-    if summary["ended_early"]:
-        lines.append(
-            f"Training ended early, after {summary['rounds_trained']} of {summary['rounds']} rounds: "
-            f"{summary['ended_early_reason']}."
-        )
-    return lines
-
-
 def _as_json(toml: str) -> str:
     import tomllib
 
     return json.dumps(tomllib.loads(toml)) + "\n"
-
-
-def _warn(epsilon: float, delta: float, clients: int) -> None:
-    """Say when the settings promise little; running them is the caller's choice."""
-    if epsilon > 10:
-        what = f"epsilon {epsilon:g} bounds" if epsilon < math.inf else "without noise nothing bounds"
-        say(f"warning: {what} {'little of ' if epsilon < math.inf else ''}what a sum tells about a client")
-    if epsilon < math.inf and delta > 1 / (10 * clients):
-        say(f"warning: delta {delta:g} is above 1 / (10 clients) = {1 / (10 * clients):g}")
 
 
 def main() -> None:

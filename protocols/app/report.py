@@ -6,10 +6,9 @@ a value reach the page unescaped.
 
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final, TypeVar
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,19 +48,12 @@ def render(summary: dict[str, Any], history: dict[str, Any]) -> str:
     Returns:
         One HTML document that refers to nothing outside itself; the same text for the same arguments.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=_percent, points=_points, epsilon=_epsilon, seconds=_seconds, size=_size, count=_count
-    )
-    text = files("protocols.app").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
     gains = _gains(history["per_client"])
     totals = {
         key: sum(row[key] for row in history["phases"])
         for key in ("client_seconds", "server_seconds", "upload_bytes", "download_bytes")
     }
-    return environment.from_string(text).render(
+    return page("report.html.j2").render(
         **summary,
         noise=summary["privacy"]["epsilon_server"] is not None,
         arms=_ARMS,
@@ -73,6 +65,21 @@ def render(summary: dict[str, Any], history: dict[str, Any]) -> str:
         gain=_tally(gains),
         plots=_plots(summary, history, gains),
     )
+
+
+def page(name: str) -> Template:
+    """A template of this package, with the filters that pages use."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=PackageLoader("protocols.app"),
+    )
+    environment.filters.update(
+        percent=_percent, points=_points, epsilon=_epsilon, seconds=_seconds, size=_size, count=_count
+    )
+    return environment.get_template(name)
 
 
 def _kept_row(summary: dict[str, Any], history: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def run(
         ProtocolError: If a round failed.
     """
     text = config_text(settings)
-    directory, partial = _claim_next(settings.scenario) if directory is None else _claim(directory)
+    directory, partial = claim_next(settings.scenario) if directory is None else claim(directory)
     on_claim(directory)
     begin = time.perf_counter()
     (partial / "config.toml").write_text(text, encoding="utf-8")
@@ -107,12 +107,17 @@ def run(
     seconds = time.perf_counter() - begin
     summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds)
     _write_results(partial, outcome, meter, summary, stated)
+    finish(directory, partial)
+    return {**summary, "directory": str(directory)}
+
+
+def finish(directory: Path, partial: Path) -> None:
+    """DIR.partial is complete, and becomes DIR."""
     if os.path.lexists(directory):
         raise FileExistsError(
             errno.EEXIST, "appeared during the run, which is complete beside it", str(directory)
         )
     partial.rename(directory)
-    return {**summary, "directory": str(directory)}
 
 
 def statement(outcome: Outcome, releases: tuple[SkellamRelease, ...]) -> Statement:
@@ -133,13 +138,21 @@ def _fitting(clients: int) -> int:
     return min(2, os.cpu_count() or 1) if clients >= _MANY_CLIENTS else 1
 
 
-def _claim(directory: Path) -> tuple[Path, Path]:
-    """Create DIR.partial, which at most one run can."""
+def claim(directory: Path, *, resume: bool = False) -> tuple[Path, Path]:
+    """DIR and DIR.partial, which at most one run can create; or the one that is there, to go on with.
+
+    Raises:
+        ConfigError: DIR exists, or DIR.partial does, or to resume does not.
+    """
     if not directory.name:
         raise ConfigError(f"{directory} is no name for a run's directory; choose another --out")
     partial = directory.with_name(f"{directory.name}.partial")
     if os.path.lexists(directory):
         raise ConfigError(f"{directory} exists: a run is never overwritten; choose another --out")
+    if resume:
+        if not partial.is_dir():
+            raise ConfigError(f"{partial} is not there: nothing to resume; run without --resume")
+        return directory, partial
     try:
         partial.mkdir(parents=True)
     except FileExistsError as error:
@@ -149,7 +162,7 @@ def _claim(directory: Path) -> tuple[Path, Path]:
     return directory, partial
 
 
-def _claim_next(scenario: str) -> tuple[Path, Path]:
+def claim_next(scenario: str) -> tuple[Path, Path]:
     """The first free number, also when several runs start at once."""
     numbers = [0]
     for path in Path("runs").glob(f"{scenario}-*"):
@@ -157,7 +170,7 @@ def _claim_next(scenario: str) -> tuple[Path, Path]:
         numbers += [int(tail)] if tail.isdecimal() else []
     for number in itertools.count(max(numbers) + 1):
         try:
-            return _claim(Path("runs") / f"{scenario}-{number}")
+            return claim(Path("runs") / f"{scenario}-{number}")
         except ConfigError:
             continue
     raise AssertionError("unreachable")

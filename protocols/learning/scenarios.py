@@ -1,14 +1,13 @@
-"""Scenarios as data: every number a run depends on, with its default, read from names, files and overrides.
+"""Scenarios as data: every number a run depends on, with its default.
 
 Plain values only. Nothing is trained and nothing is sent here.
 """
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Final, Literal
 
 from dp.accounting import MAX_EPSILON
 from personalization.algorithms import FfggSettings
@@ -16,15 +15,13 @@ from personalization.tasks import DigitsSettings
 from protocols.checks import shown
 from protocols.errors import ConfigError
 
+from .reading import read_settings
+
 _TUNED: Final = DigitsSettings()
 _NAMES: Final = ("digits", "digits-1000")
 # Far beyond anything sensible, and far from where float64 breaks down inside a fit.
 LEAST: Final = 1e-9
 MOST: Final = 1e9
-_MAX_CONFIG_BYTES: Final = 1 << 14
-# A dotted key costs the square of its parts: half a million of them, one megabyte, filled all memory.
-_MAX_LINE: Final = 500
-Value = int | float | bool | str
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:
@@ -173,87 +170,14 @@ SCENARIOS: Final[Mapping[str, Settings]] = {
 }
 
 
+DEFAULTS: Final = {name: partial(SCENARIOS.__getitem__, name) for name in SCENARIOS}
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Settings:
     """Settings from a scenario's name or a TOML file, then `key=value` overrides.
 
     Raises:
         ConfigError: Naming the file, the key, and what is known or expected.
     """
-    if name in SCENARIOS:
-        settings = SCENARIOS[name]
-    elif name.endswith(".toml"):
-        settings = _from_file(Path(name))
-    else:
-        raise ConfigError(f"unknown scenario {name!r}: use {_known(SCENARIOS)}, or a file ending in .toml")
-    changes = dict(_split(override) for override in overrides)
-    return _changed(settings, changes, where="-c")
-
-
-def _from_file(path: Path) -> Settings:
-    try:
-        size, text = path.stat().st_size, path.read_bytes()[: _MAX_CONFIG_BYTES + 1]
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if size > _MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: larger than any configuration")
-    try:
-        table = _table(text.decode())
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, an integer of thousands of digits
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    for told in ("planned", "versions"):  # written for people; a run plans again
-        table.pop(told, None)
-    scenario = table.get("scenario", "digits")
-    if not isinstance(scenario, str) or scenario not in SCENARIOS:
-        raise ConfigError(f"{path}: unknown scenario {shown(scenario)}: use {_known(SCENARIOS)}")
-    return _changed(SCENARIOS[scenario], table, where=str(path))
-
-
-def _table(text: str) -> dict[str, Any]:
-    """TOML.
-
-    Raises:
-        ValueError: If it is none, or a line is longer than any setting.
-        RecursionError: If it is nested too deep.
-    """
-    for number, line in enumerate(text.split("\n"), start=1):
-        if len(line) > _MAX_LINE:
-            raise ValueError(f"line {number} has {len(line)} characters, and at most {_MAX_LINE} are read")
-    return tomllib.loads(text)
-
-
-def _changed(settings: Settings, changes: Mapping[str, object], *, where: str) -> Settings:
-    known = {f.name: type(getattr(settings, f.name)) for f in fields(Settings)}
-    values: dict[str, Value] = {}
-    for key, value in changes.items():
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}: use {_known(known)}")
-        values[key] = _coerce(key, value, known[key], where)
-    try:
-        return replace(settings, **values)  # type: ignore[arg-type]
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _coerce(key: str, value: object, kind: type, where: str) -> Value:
-    """A value of the field's type, from TOML or from text; 1 is a fine float, 1.5 no integer."""
-    if isinstance(value, str) and kind is not str:
-        try:
-            value = _table(f"v = {value}")["v"]
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {shown(value)}") from error
-    if kind is float and type(value) is int and abs(value) < 1 << 53:
-        value = float(value)
-    if type(value) is not kind or not isinstance(value, int | float | bool | str):
-        raise ConfigError(f"{where}: {key} is of type {kind.__name__}, not {shown(value)}")
-    return value
-
-
-def _split(override: str) -> tuple[str, str]:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"-c takes key=value, not {override!r}")
-    return key.strip(), value.strip()
-
-
-def _known(names: Mapping[str, object]) -> str:
-    return ", ".join(sorted(names))
+    settings: Settings = read_settings(name, overrides, known=DEFAULTS)
+    return settings
