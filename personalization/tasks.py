@@ -32,6 +32,8 @@ class DigitsTask:
         test_images: images set aside for testing, the same ones for every seed and every number of clients.
         train, validation: images of each client, dealt from the other images.
         heldout: images of each client's own test sample, from the test images.
+        meanings: whether every client has a permutation of the labels of its own.
+        rotations: whether every client sees its images turned by 0, 90, 180 or 270 degrees; evenly dealt.
 
     Raises:
         DataError: a number below 1, or more images than there are.
@@ -41,6 +43,8 @@ class DigitsTask:
     train: int = 18
     validation: int = 4
     heldout: int = 50
+    meanings: bool = True
+    rotations: bool = False
 
     def __post_init__(self) -> None:
         if min(self.test_images, self.train, self.validation, self.heldout) < 1:
@@ -57,12 +61,14 @@ class ClientTask:
         train: what training uses. validation: the client's own, fixed before training, for choices.
         heldout: the client's own sample of the test images, for privately released evaluation.
         meaning: int64 (10,), a permutation: this client's label of the digit at each position. Private.
+        turns: quarter turns of this client's images, 0 to 3. Private.
     """
 
     train: ClientData
     validation: ClientData
     heldout: ClientData
     meaning: Int64 = field(repr=False)
+    turns: int = field(default=0, repr=False)
 
     def everything(self) -> ClientData:
         """Training and validation examples together: for the run after all choices are made."""
@@ -78,9 +84,10 @@ class Federation:
     test_digits: Int64 = field(repr=False)
 
     def test_for(self, client: int) -> ClientData:
-        """All test images with their labels in one client's meaning."""
-        labels = self.clients[client].meaning[self.test_digits]
-        return ClientData(images=self.test_images, labels=labels, classes=CLASSES)
+        """All test images as one client sees them, with their labels in its meaning."""
+        own = self.clients[client]
+        images, labels = turned(self.test_images, own.turns), own.meaning[self.test_digits]
+        return ClientData(images=images, labels=labels, classes=CLASSES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +163,13 @@ class DigitsSettings:
 def digits(*, clients: int, seed: int | bytes, task: DigitsTask | None = None) -> Federation:
     """Deal scikit-learn's handwritten digits (1797 images of 8x8) to clients with labels of their own.
 
-    Every client means something else by its ten labels: a private permutation. The test images are fixed once
-    and for all; the seed parts the others into a training and a validation pool, deals them, and draws the
-    permutations. No client holds an image twice, and no validation image is in any client's training split.
-    The pools are dealt evenly, but they are small (897 images by default): beyond about 40 clients of 22
-    images, an image sits at several clients, so a guarantee about a client is not one about an image.
+    Unless the task says otherwise, every client means something else by its ten labels: a private permutation
+    (drawn alike whether it is used or not, so that all tasks deal the same images). The test images are fixed
+    once and for all; the seed parts the others into a training and a validation pool, deals them, and draws
+    the permutations and, if the task asks for them, the rotations. No client holds an image twice, and no
+    validation image is in any client's training split. The pools are dealt evenly, but they are small (897
+    images by default): beyond about 40 clients of 22 images, an image sits at several clients, so a guarantee
+    about a client is not one about an image.
 
     Args:
         clients: at least 1.
@@ -188,21 +197,44 @@ def digits(*, clients: int, seed: int | bytes, task: DigitsTask | None = None) -
         "train": _deal(pool[cut:], clients=clients, each=task.train, stream=stream),
         "heldout": np.stack([stream.permutation(test)[: task.heldout] for _ in range(clients)]),
     }
+    turns = _turns(clients, seed=seed) if task.rotations else np.zeros(clients, dtype=np.int64)
     made = tuple(
-        _client(images, labels, {name: dealt[client] for name, dealt in parts.items()}, stream=stream)
+        _client(
+            turned(images, int(turns[client])),
+            labels,
+            {name: dealt[client] for name, dealt in parts.items()},
+            meaning=_meaning(stream, private=task.meanings),
+            turns=int(turns[client]),
+        )
         for client in range(clients)
     )
     return Federation(clients=made, test_images=images[test], test_digits=labels[test])
 
 
-def _client(images: Float64, labels: Int64, rows: dict[str, Int64], *, stream: Stream) -> ClientTask:
-    """Draw one client's meaning of the labels and cut its parts from the images."""
-    meaning = stream.permutation(CLASSES).astype(np.int64)
+def turned(images: Float64, turns: int) -> Float64:
+    """Turn images of 8x8, (examples, 64), by quarters to the left."""
+    return np.rot90(images.reshape(-1, 8, 8), turns, axes=(1, 2)).reshape(images.shape)
+
+
+def _meaning(stream: Stream, *, private: bool) -> Int64:
+    """A permutation of the labels; drawn in any case, so that other settings deal the same images."""
+    drawn = stream.permutation(CLASSES).astype(np.int64)
+    return drawn if private else np.arange(CLASSES, dtype=np.int64)
+
+
+def _turns(clients: int, *, seed: int | bytes) -> Int64:
+    return generator(seed, label="rotations").permutation(np.arange(clients, dtype=np.int64) % 4)
+
+
+def _client(
+    images: Float64, labels: Int64, rows: dict[str, Int64], *, meaning: Int64, turns: int
+) -> ClientTask:
+    """Cut one client's parts from the images."""
     own = {
         name: ClientData(images=images[chosen], labels=meaning[labels[chosen]], classes=CLASSES)
         for name, chosen in rows.items()
     }
-    return ClientTask(**own, meaning=meaning)
+    return ClientTask(**own, meaning=meaning, turns=turns)
 
 
 def _images() -> tuple[Float64, Int64]:

@@ -224,3 +224,37 @@ def test_divergence_is_an_error_and_not_a_vector_of_nans():
     vector = fedavg_vector(SETTINGS.initial(seed=0), width=SETTINGS.width, classes=10)
     with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
         fedavg_update(vector, data, settings=wild, seed=0)
+
+
+def test_settings_share_their_images_and_differ_in_turns_and_meanings_alone():
+    plain, both, turned_only = (
+        digits(clients=12, seed=2, task=task)
+        for task in (
+            DigitsTask(),
+            DigitsTask(rotations=True),
+            DigitsTask(meanings=False, rotations=True),
+        )
+    )
+    assert sorted(client.turns for client in both.clients) == sorted(list(range(4)) * 3)
+    for some, other, third in zip(plain.clients, both.clients, turned_only.clients, strict=True):
+        assert some.turns == 0
+        assert other.turns == third.turns
+        np.testing.assert_array_equal(some.meaning, other.meaning)
+        np.testing.assert_array_equal(third.meaning, np.arange(10))
+        np.testing.assert_array_equal(some.train.labels, some.meaning[third.train.labels])
+        for part in ("train", "validation", "heldout"):
+            upright = getattr(some, part).images.reshape(-1, 8, 8)
+            seen = getattr(other, part).images.reshape(-1, 8, 8)
+            np.testing.assert_array_equal(np.rot90(upright, other.turns, axes=(1, 2)), seen)
+
+
+def test_a_client_is_tested_on_images_as_it_sees_them():
+    federation = digits(clients=4, seed=2, task=DigitsTask(rotations=True))
+    for number, client in enumerate(federation.clients):
+        test = federation.test_for(number)
+        seen = np.rot90(federation.test_images.reshape(-1, 8, 8), client.turns, axes=(1, 2))
+        np.testing.assert_array_equal(test.images, seen.reshape(-1, 64))
+        np.testing.assert_array_equal(test.labels, client.meaning[federation.test_digits])
+        known = {image.tobytes(): label for image, label in zip(test.images, test.labels, strict=True)}
+        for image, label in zip(client.heldout.images, client.heldout.labels, strict=True):
+            assert known[image.tobytes()] == label
