@@ -27,6 +27,8 @@ from personalization.vector import Manifest
 State: TypeAlias = dict[str, Tensor]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 PRIVATE, BUFFER = "private", "buffer."
+# Statistics and their counters. Buffers of other types (masks) are constants of the module.
+_BUFFERS = frozenset({torch.float32, torch.float64, torch.int64})
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,7 +61,11 @@ class TorchModel:
 
     def initial_state(self) -> State:
         """The module's own values of the private vector and the buffers: where every client starts."""
-        state = {BUFFER + name: value.clone() for name, value in self.training.named_buffers()}
+        state = {
+            BUFFER + name: value.clone()
+            for name, value in self.training.named_buffers()
+            if value.dtype in _BUFFERS
+        }
         if self.private is not None:
             state[PRIVATE] = torch.from_numpy(read_shared(self.training, self.private))
         return state

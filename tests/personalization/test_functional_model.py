@@ -230,6 +230,25 @@ def test_frozen_parameters_are_constants_and_tied_ones_have_one_name():
     assert both.shared.names == ("first.weight",)
 
 
+def test_masks_are_constants_and_statistics_are_the_client_s():
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = network()
+            self.register_buffer("keep", torch.tensor([True, True, False, True, True]))
+            self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, images):
+            self.calls += self.training
+            return self.inside(images * self.keep)
+
+    scheme = fedavg(torch_model(Masked(), loss=LOSS), steps=THREE)
+    first = scheme.step(scheme.initial, NEW, DATA, 0)
+    second = scheme.step(scheme.initial, first.private, DATA, 0)
+    assert {name: int(a) for name, a in second.private.arrays().items()} == {"buffer.calls": 6}
+    np.testing.assert_array_equal(first.update[:15].reshape(3, 5)[:, 2], 0.0)
+
+
 def test_splits_that_cannot_be_meant_are_refused():
     module = network()
     for shared in (["9.*"], [], ["*"], lambda name: False):

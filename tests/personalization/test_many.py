@@ -1,5 +1,7 @@
 """Many clients in one call against the same clients one by one."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from personalization import (
     Pairs,
     PersonalizationError,
     PrivateState,
+    PrivateStateError,
     apfl,
     ditto,
     fedalt,
@@ -82,6 +85,17 @@ def test_stacked_clients_of_unequal_size_agree_to_rounding(number, dtype, atol):
     scheme = schemes(dtype)[number]
     assert scheme.many is not None
     assert_close(rounds(scheme, DATA, together=True), rounds(scheme, DATA, together=False), atol=atol)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_what_leaves_is_one_vector_of_the_declared_length_and_no_state_goes_with_it(number):
+    scheme = schemes()[number]
+    for call in zip([PrivateState()] * 6, DATA, range(6), strict=True):
+        result = scheme.step(scheme.initial, *call)
+        assert result.update.shape == (scheme.summed,)
+        assert scheme.aggregate(result.update, 1).shape == (scheme.length,) == scheme.initial.shape
+        with pytest.raises(PrivateStateError):
+            pickle.dumps(result)
 
 
 @pytest.mark.parametrize("number", range(8))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from personalization import DataError, PrivateState, overpersonalized, quadratic_ffgg, server_step, smoothness
+from personalization.seeds import generator
 
 PROBLEM = overpersonalized(clients=8, shared=12, head=6, rows=80, seed=1)
 
@@ -25,6 +26,47 @@ def error_after(rounds, *, steps, warm):
 @pytest.mark.parametrize("steps", [1, 2, 6])
 def test_warm_heads_reach_the_exact_solution_for_every_number_of_steps(steps):
     assert error_after(250, steps=steps, warm=True) < 1e-12
+
+
+def error_of_local_ffgg(local_steps, *, rounds, sampled=8):
+    shared, states = np.zeros(12), [PrivateState() for _ in PROBLEM.clients]
+    stream, rate = generator(0, label="sampling"), 1.0 / smoothness(PROBLEM)
+    for _ in range(rounds):
+        updates = []
+        for client in stream.permutation(8)[:sampled]:
+            data = PROBLEM.clients[client]
+            result = quadratic_ffgg(
+                shared, states[client], data, steps=6, warm=True, local_steps=local_steps, rate=rate
+            )
+            states[client] = result.private
+            updates.append(result.update if local_steps > 1 else rate * result.update)
+        shared = server_step(shared, np.mean(updates, axis=0), rate=1.0)
+    return np.linalg.norm(shared - PROBLEM.solution) / np.linalg.norm(PROBLEM.solution)
+
+
+@pytest.mark.parametrize(
+    ("local_steps", "rounds", "sampled"), [(1, 250, 8), (10, 30, 8), (50, 8, 8), (1, 400, 3), (10, 60, 3)]
+)
+def test_local_steps_and_sampling_reach_the_same_exact_solution(local_steps, rounds, sampled):
+    assert error_of_local_ffgg(local_steps, rounds=rounds, sampled=sampled) < 1e-12
+
+
+@pytest.mark.parametrize("local_steps", [1, 10])
+def test_averaging_everything_stalls_where_local_ffgg_does_not(local_steps):
+    """FedAvg on body and head together: the heads differ, so no common one fits."""
+    vector = np.zeros(18)
+    rows = [np.hstack([data.coupling, data.own]) for data in PROBLEM.clients]
+    rate = 1.0 / max(np.linalg.norm(matrix, 2) ** 2 for matrix in rows)
+    for _ in range(400):
+        ends = []
+        for matrix, data in zip(rows, PROBLEM.clients, strict=True):
+            own = vector
+            for _ in range(local_steps):
+                own = own + rate * matrix.T @ (data.target - matrix @ own)
+            ends.append(own)
+        vector = np.mean(ends, axis=0)
+    error = np.linalg.norm(vector[:12] - PROBLEM.solution) / np.linalg.norm(PROBLEM.solution)
+    assert error > 1e-2
 
 
 def test_cold_heads_need_many_steps():
