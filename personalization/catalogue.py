@@ -169,7 +169,9 @@ def ifca(model: TorchModel, *, starts: Sequence[Float64], steps: Descent, minimu
     """Ghosh et al. 2020, arXiv 2006.04088: several shared models; a client trains the one that fits it best.
 
     Which one is private: its update sits in one slot among zeros, with an indicator per slot behind them, so
-    the server learns sums and counts. One vector holds both, so their noise is one noise.
+    the server learns sums and counts. One vector holds both, so their noise is one noise. Without noise, the
+    sum of a slot that one client chose IS that client's update: `minimum` keeps such a slot from moving the
+    model, not the server from seeing it.
 
     Args:
         starts: the first vector of each slot, distinct, at least two, float64 (model length,).

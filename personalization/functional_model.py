@@ -96,6 +96,7 @@ def torch_model(
     *,
     loss: Loss,
     shared: Sequence[str] | Callable[[str], bool] | None = None,
+    couples: bool = False,
 ) -> TorchModel:
     """Split a module for the engine.
 
@@ -103,6 +104,7 @@ def torch_model(
         module: copied; what it computes must follow from its parameters, buffers and inputs.
         loss: see `TorchModel.loss`, for example `partial(cross_entropy, reduction="none")`.
         shared: patterns or a predicate, as `split_parameters`; None shares every parameter.
+        couples: say so if the module mixes the examples of a batch; batch normalisation is found without.
 
     Raises:
         SplitError: as `split_parameters`; or a shared parameter is frozen, or the trained parameters are not
@@ -120,7 +122,7 @@ def torch_model(
         shared=_distinct(split, trained),
         private=_private(names, trained, split) if names else None,
         loss=loss,
-        couples=any(_is_coupled(part) for part in module.modules()),
+        couples=couples or any(_is_coupled(part) for part in module.modules()),
     )
 
 

@@ -16,6 +16,7 @@ from personalization import (
     fedavg_finetuned,
     fedper,
     fedrep,
+    ffgg_steps,
     normalisation,
     same_manifest,
     split_parameters,
@@ -298,6 +299,16 @@ def test_clients_whose_shared_parts_differ_cannot_be_summed():
 def test_descents_out_of_range_are_refused(change):
     with pytest.raises(DataError):
         Descent(**({"steps": 1, "rate": 0.1} | change))
+
+
+def test_local_steps_out_of_range_and_outputs_that_overflow_are_refused():
+    for change in ({"times": 0}, {"rate": 0.0}, {"rate": np.inf}):
+        with pytest.raises(DataError):
+            ffgg_steps(model(), private=THREE, **change)
+    full = model(shared=None)
+    scheme = fedavg(full, steps=THREE)
+    with pytest.raises(DataError, match="outputs are not finite"):
+        scheme.predict(np.full(scheme.length, 1e308), NEW, DATA.images)
 
 
 @pytest.mark.parametrize("validation", [-0.1, 1.0, np.nan])

@@ -109,6 +109,19 @@ def test_personalising_many_agrees_to_rounding(number):
             np.testing.assert_allclose(array, alone[name], rtol=0, atol=1e-12)
 
 
+def test_a_module_that_mixes_examples_is_not_padded_once_that_is_said():
+    class Centred(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = network()
+
+        def forward(self, images):
+            return self.inside(images - images.mean(dim=0))
+
+    scheme = fedavg(torch_model(Centred(), loss=LOSS, couples=True), steps=Descent(steps=2, rate=0.1))
+    assert_close(rounds(scheme, DATA, together=True), rounds(scheme, DATA, together=False), atol=1e-12)
+
+
 def test_batch_normalisation_is_never_fed_padding():
     scheme = fedbn(
         network(middle=torch.nn.BatchNorm1d(3, dtype=torch.float64)),
@@ -126,6 +139,10 @@ def test_dropout_runs_one_by_one_with_equal_bits():
         rounds(scheme, DATA, together=True), rounds(scheme, DATA, together=False), strict=True
     ):
         assert some[0].tobytes() == others[0].tobytes()
+    narrow = ClientData(images=np.ones((3, 4)), labels=np.array([0, 1, 2]), classes=4)
+    for many in (step_many, personalize_many):
+        found = many(scheme, scheme.initial, [PrivateState()] * 2, [narrow, DATA[0]], [0, 1])
+        assert [isinstance(one, PersonalizationError) for one in found] == [many is step_many, False]
 
 
 def test_what_cannot_be_stacked_runs_one_by_one():

@@ -18,6 +18,12 @@ from personalization.solvers import (
 )
 
 
+def test_equations_without_a_solution_in_floating_point_are_refused():
+    features = np.ones((3, 2))  # all columns are equal, and the penalty is lost in rounding
+    with pytest.raises(DataError, match="no solution"):
+        ridge_heads(features, np.eye(3), masks=np.ones((1, 3)), strength=1e-30)
+
+
 def problem(seed, *, examples=22, width=6, classes=4):
     stream = generator(seed, label="test")
     features = stream.normal(size=(examples, width))
