@@ -26,6 +26,10 @@ Inner and outer are the same two function shapes whether numbers are numpy array
 or torch tensors (`descent`: any module), and `compose` and `repeat` join them in both worlds. Many clients
 at once are one call with a leading axis (`step_many`), with the results of the calls one by one.
 
+A guarantee about a client comes from the clip and the noise around its one vector, whatever the scheme. One
+about single examples does not come from here: fits, steps and choices all read examples, and none of them is
+an accounted event.
+
 Must not: clip, round, scale, add noise, or know who sums; let anything but the update leave.
 """
 

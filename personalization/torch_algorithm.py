@@ -152,7 +152,7 @@ class _Calls:
 
     def one(self, shared: Float64, private: PrivateState, data: Examples, seed: Seed) -> ClientResult:
         vector = _vector(shared, self.recipe, self.length)
-        plan = self._plan(vector, private, data, seed)
+        plan = self._plan(_fresh(vector, self.recipe), private, data, seed)
         work = _work([plan], self.recipe.model.dtype)
         single = Work(*(_first(part) for part in work))
         try:
@@ -173,12 +173,12 @@ class _Calls:
         seeds: Sequence[Seed],
     ) -> list[ClientResult | PersonalizationError]:
         vector = _vector(shared, self.recipe, self.length)
-        calls = list(zip(private, data, seeds, strict=True))
+        fresh, calls = _fresh(vector, self.recipe), list(zip(private, data, seeds, strict=True))
         found: dict[int, ClientResult | PersonalizationError] = {}
         plans: dict[int, _Plan] = {}
         for number, call in enumerate(calls):
             try:
-                plans[number] = self._plan(vector, *call)
+                plans[number] = self._plan(fresh, *call)
             except PersonalizationError as error:
                 found[number] = error
         for group in _groups(plans, padded=not self.recipe.model.couples):
@@ -211,22 +211,21 @@ class _Calls:
                 results.append(error)
         return results
 
-    def _plan(self, vector: Tensor, private: PrivateState, data: Examples, seed: Seed) -> _Plan:
+    def _plan(self, fresh: State, private: PrivateState, data: Examples, seed: Seed) -> _Plan:
         recipe, held = self.recipe, private.arrays()
         stream = generator(seed, label=f"batches of {recipe.name}")
         mask = _held_back(held.pop(_VALIDATION, None), data.examples, recipe.validation, seed)
         rest, back = np.flatnonzero(mask == 0), np.flatnonzero(mask)
         inner = _draw(rest, recipe.times * self.inner.steps, self.inner.batch, stream)
         outer = _draw(rest, recipe.times * recipe.outer.steps, recipe.outer.batch, stream)
-        state = _state(held, recipe.model.initial_state() | recipe.adds(vector))
-        return _Plan(state, mask, data, (inner, outer, back[None]))
+        return _Plan(_state(held, fresh), mask, data, (inner, outer, back[None]))
 
 
 def _predict(recipe: Recipe, length: int, shared: Float64, private: PrivateState, inputs: Float64) -> Float64:
     vector, model = _vector(shared, recipe, length), recipe.model
     held = private.arrays()
     held.pop(_VALIDATION, None)
-    state = _state(held, model.initial_state() | recipe.adds(vector))
+    state = _state(held, _fresh(vector, recipe))
     try:
         with torch.no_grad():
             rows = torch.from_numpy(np.array(inputs, dtype=np.float64)).to(model.dtype)
@@ -244,6 +243,11 @@ def _vector(shared: NDArray[Any], recipe: Recipe, length: int) -> Tensor:
     if not np.isfinite(shared).all():
         raise DataError("shared: not finite")
     return torch.from_numpy(shared.astype(np.float64)).to(recipe.model.dtype)
+
+
+def _fresh(vector: Tensor, recipe: Recipe) -> State:
+    """What a client holds that never took part."""
+    return recipe.model.initial_state() | recipe.adds(vector)
 
 
 def _state(held: dict[str, Any], fresh: State) -> State:
