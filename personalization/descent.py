@@ -52,9 +52,9 @@ class Descent:
     Attributes:
         steps: at least 1. rate: step size, above 0.
         batch: examples per step, drawn without replacement; None, or more than there are, takes all.
-        l2: weight of half the squared length of the private part (or copy).
-        prox: weight of half its squared distance to where it is held: the private part to the module's own
-            values, a copy to the shared vector.
+        l2: weight of half the squared length of the part; in joint steps, of the private one.
+        prox: weight of half its squared distance to where it is held: a private part to the module's own
+            values, a copy to the shared vector, the shared part to what it was when it arrived (FedProx).
         keep_best: end at the step with the least loss on the client's validation rows (early stopping with
             unlimited patience); a client that holds none back ends at the last step.
 
@@ -199,7 +199,8 @@ def shared_steps(model: TorchModel, descent: Descent, *, buffers: bool = True) -
 
     def run(shared: Tensor, state: State, work: Work) -> tuple[Tensor, State]:
         def loss(point: Tensor, state: State, batch: Batch, train: bool) -> tuple[Tensor, State]:
-            return model.mean_loss(point, state, *batch, train=train)
+            value, state = model.mean_loss(point, state, *batch, train=train)
+            return value + train * descent.penalty(point, shared), state
 
         point, after = descend(loss, shared, state, work, rows=work.outer, descent=descent)
         return point - shared, after if buffers else state

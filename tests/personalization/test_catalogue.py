@@ -155,6 +155,16 @@ def test_penalties_pull_the_private_part_alone():
     same(alone, walked(whole(part), steps, moving=PRIVATE, loss=penalised)[PRIVATE])
 
 
+def test_averaging_with_a_proximal_term_is_fedprox():
+    full, start = model(shared=None), whole(model(shared=None))
+    steps = Descent(steps=3, rate=0.2, l2=0.5, prox=2.0)
+
+    def held(point, data):
+        return loss_of(point, data) + 0.25 * (point**2).sum() + ((point - start) ** 2).sum()
+
+    same(at(fedavg(full, steps=steps)).update, walked(start, steps, loss=held) - start)
+
+
 def test_ditto_sends_plain_averaging_and_holds_its_copy_to_the_vector_it_was_sent():
     full = model(shared=None)
     scheme = ditto(full, steps=THREE, personal=Descent(steps=2, rate=0.3, prox=0.7))
