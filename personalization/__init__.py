@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from personalization.catalogue import fedsim as fedsim
     from personalization.catalogue import ffgg_steps as ffgg_steps
     from personalization.catalogue import ifca as ifca
+    from personalization.choosing import choose as choose
     from personalization.data import ClientData as ClientData
     from personalization.data import Examples as Examples
     from personalization.data import Pairs as Pairs
@@ -103,6 +104,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ffgg_steps",
         "ifca",
     ),
+    "choosing": ("choose",),
     "data": ("ClientData", "Examples", "Pairs", "join"),
     "descent": ("Descent",),
     "engine": ("Algorithm", "ClientResult", "personalize_many", "step_many"),

@@ -121,12 +121,13 @@ def written(value: float, kind: Kind) -> str:
 
 def table(chosen: Study, summary: dict[str, Any]) -> Table:
     """Means over seeds, with the least and the largest."""
-    columns = [TableColumn(column.title, justify="right") for column in chosen.columns]
+    shown = [column for column in chosen.columns if column.brief]
+    columns = [TableColumn(column.title, justify="right") for column in shown]
     title = f"{chosen.title}: {summary['rounds']} rounds, {summary['seeds']} seeds from {summary['seed']}"
     grid = Table("method", *columns, title=title)
     for method in chosen.methods:
         row = summary["methods"][method.key]
-        grid.add_row(method.label, *(spread(row[c.key]["values"], c.kind) for c in chosen.columns))
+        grid.add_row(method.label, *(spread(row[c.key]["values"], c.kind) for c in shown))
     return grid
 
 

@@ -8,6 +8,7 @@ from .study import Study, StudySettings
 
 _MODULES: Final = {
     "least-squares": "least_squares",
+    "rotations": "rotations",
 }
 
 

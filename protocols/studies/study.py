@@ -77,11 +77,13 @@ class Column:
         key: As in `Measured.figures`.
         title: In words.
         kind: How numbers are written: "percent" of a fraction, "error" in powers of ten, or "plain".
+        brief: Whether a terminal shows it as well as the page.
     """
 
     key: str
     title: str
     kind: Kind = "percent"
+    brief: bool = True
 
 
 @dataclass(frozen=True, slots=True)
