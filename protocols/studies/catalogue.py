@@ -9,6 +9,7 @@ from .study import Study, StudySettings
 _MODULES: Final = {
     "least-squares": "least_squares",
     "rotations": "rotations",
+    "tasks-40": "tasks_40",
 }
 
 

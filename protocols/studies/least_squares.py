@@ -7,7 +7,6 @@ has no such point. What limits the error is the grid of the sums.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from personalization.quadratic import (
 from personalization.seeds import generator
 
 from .study import Chart, Column, Findings, Measured, Method, Promise, Study, StudySettings
-from .sums import Float64, MaskedSums, PlainSums, Sums
+from .sums import Float64, Sums, opened
 
 CLIENTS: Final = 20
 SHARED: Final = 40
@@ -53,11 +52,8 @@ def run(method: str, seed: int, settings: StudySettings) -> Measured:
     """Error of the shared vector by round, relative to the solution's length."""
     problem = overpersonalized(clients=CLIENTS, shared=SHARED, head=HEAD, rows=ROWS, seed=seed)
     length, bits = (SHARED, _FFGG[method][1]) if method in _FFGG else (SHARED + HEAD, _FINE)
-    sums: Sums = PlainSums(length=length, clip=CLIP, bits=bits)
-    context: AbstractContextManager[object] = nullcontext()
-    if settings.masked and method.startswith("ffgg"):
-        sums = context = MaskedSums(length=length, clip=CLIP, bits=bits, seed=seed)
-    with context:
+    masked = settings.masked and method.startswith("ffgg")
+    with opened(masked=masked, length=length, clip=CLIP, bits=bits, seed=seed) as sums:
         errors = list(
             _ffgg(method, seed, settings.rounds, problem, sums)
             if method in _FFGG

@@ -25,10 +25,10 @@ from personalization.solvers import assign_folds
 from personalization.tasks import DigitsTask, Federation, digits
 from protocols.evaluation import Evaluation, evaluate_privately
 
-from .course import Course, accuracies, begin, worst_tenth
+from .course import Course, accuracies, worst_tenth
 from .schemes import TUNED, Scheme, gradient_scheme, ridge, softmax
 from .study import Chart, Column, Findings, Measured, Method, Promise, Study, StudySettings
-from .sums import MaskedSums, PlainSums
+from .sums import PlainSums
 
 CLIENTS: Final = 40
 SETTINGS: Final = {
@@ -76,22 +76,13 @@ def _trained(method: str, federation: Federation, seed: int, settings: StudySett
     """A scheme's accuracies, and whether masked sums led to the same bits; the ridge heads are masked."""
     scheme = ridge(seed) if method == "ridge" else gradient_scheme(method, seed)
     data = [client.everything() for client in federation.clients]
-    course, same = _plain(scheme, seed).onward(data, settings.rounds), True
-    if method == "ridge" and settings.masked:
-        with MaskedSums(
-            length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits, seed=seed
-        ) as sums:
-            masked = begin(scheme.algorithm, scheme.server, sums, clients=CLIENTS, seed=seed).onward(
-                data, settings.rounds
-            )
-            same = sums.exact and masked.shared.tobytes() == course.shared.tobytes()
-            course = masked
+    same, found = True, list[Course]()
+    for masked in (False, True) if method == "ridge" and settings.masked else (False,):
+        with scheme.sums(masked=masked, seed=seed) as sums:
+            found.append(scheme.course(sums, clients=CLIENTS, seed=seed).onward(data, settings.rounds))
+            same &= sums.exact and found[-1].shared.tobytes() == found[0].shared.tobytes()
+    course = found[-1]
     return accuracies(scheme.algorithm, course.shared, course.personal(data), _tests(federation)), same
-
-
-def _plain(scheme: Scheme, seed: int) -> Course:
-    sums = PlainSums(length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits)
-    return begin(scheme.algorithm, scheme.server, sums, clients=CLIENTS, seed=seed)
 
 
 def _local(federation: Federation) -> Float64:
@@ -129,7 +120,7 @@ class _Candidates:
     @staticmethod
     def begin(seed: int) -> "_Candidates":
         schemes = ridge(seed), gradient_scheme("fedavg", seed), gradient_scheme("ifca", seed)
-        return _Candidates(*(_plain(scheme, seed) for scheme in schemes))
+        return _Candidates(*(_in_clear(scheme, seed) for scheme in schemes))
 
     def onward(self, data: Sequence[ClientData], rounds: int) -> "_Candidates":
         return _Candidates(
@@ -154,6 +145,11 @@ class _Candidates:
             own["mixture"] = (own["personal"] + own["global"]) / 2
             found.append(own)
         return found
+
+
+def _in_clear(scheme: Scheme, seed: int) -> Course:
+    sums = PlainSums(length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits)
+    return scheme.course(sums, clients=CLIENTS, seed=seed)
 
 
 def _choice(federation: Federation, seed: int, rounds: int) -> tuple[Float64, list[float]]:

@@ -5,6 +5,7 @@ product's own setting, tuned on validation splits of other federations (`persona
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -22,6 +23,9 @@ from personalization.optimisers import Optimiser, heavy_ball, sgd
 from personalization.ridge_algorithm import ridge_ffgg
 from personalization.seeds import generator
 from personalization.tasks import DigitsSettings
+
+from .course import Course, begin
+from .sums import Sums, opened
 
 TUNED: Final = DigitsSettings()
 BODY: Final = ("0.*", "2.*")
@@ -45,6 +49,14 @@ class Scheme:
     server: Optimiser
     clip: float
     bits: int
+
+    def sums(self, *, masked: bool, seed: int) -> AbstractContextManager[Sums]:
+        """What its updates are summed by."""
+        return opened(masked=masked, length=self.algorithm.summed, clip=self.clip, bits=self.bits, seed=seed)
+
+    def course(self, sums: Sums, *, clients: int, seed: int) -> Course:
+        """Before the first round."""
+        return begin(self.algorithm, self.server, sums, clients=clients, seed=seed)
 
 
 def network(seed: int) -> torch.nn.Module:

@@ -4,8 +4,8 @@ Both quantise as a round does, so a masked mean and a plain one are the same to 
 it): where a study compares many methods, those that are compared with may go the short way.
 """
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -38,6 +38,16 @@ class Sums(Protocol):
 def exact_config(*, clients: int, length: int, clip: float, bits: int) -> RoundConfig:
     """A round without noise among so many clients, a third of whom may collude with an active server."""
     return RoundConfig(clients=clients, length=length, clip=clip, value_bits=bits)
+
+
+@contextmanager
+def opened(*, masked: bool, length: int, clip: float, bits: int, seed: int) -> Iterator[Sums]:
+    """Sums of either kind, whose sessions end with the context."""
+    if not masked:
+        yield PlainSums(length=length, clip=clip, bits=bits)
+        return
+    with MaskedSums(length=length, clip=clip, bits=bits, seed=seed) as sums:
+        yield sums
 
 
 class PlainSums:
