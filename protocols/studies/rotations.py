@@ -7,7 +7,6 @@ released as a noised histogram, and nothing else of it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -26,7 +25,7 @@ from personalization.tasks import DigitsTask, Federation, digits
 from protocols.evaluation import Evaluation, evaluate_privately
 
 from .course import Course, accuracies, worst_tenth
-from .schemes import TUNED, Scheme, gradient_scheme, ridge, softmax
+from .schemes import TUNED, gradient_scheme, ridge, softmax
 from .study import Chart, Column, Findings, Measured, Method, Promise, Study, StudySettings
 from .sums import PlainSums
 
@@ -36,16 +35,24 @@ SETTINGS: Final = {
     "both": DigitsTask(rotations=True),
     "turned": DigitsTask(meanings=False, rotations=True),
 }
-# Of the trials that the choice is made by: parts of the examples held back in turn, and rounds of a trial.
-FOLDS: Final = 3
-TRIAL: Final = 0.25
 # Of the two private releases of a choice together, against the server with a third of the clients.
 EPSILON: Final = 16.0
 DELTA: Final = 1e-3
 # How far clients differ in what a model is worth to them: about six points, 0.2 / 0.06**2 examples.
 _PRIOR: Final = 56.0
 _CANDIDATES: Final = ("local", "personal", "global", "group", "mixture")
+# What each candidate consists of that is trained together.
+_PARTS: Final = {
+    "local": (),
+    "personal": ("personal",),
+    "global": ("global",),
+    "group": ("group",),
+    "mixture": ("personal", "global"),
+}
+_TRAINED: Final = ("personal", "global", "group")
 _CHOICES: Final = Histogram(name="choice", low=0.0, high=5.0, bins=5)
+
+Evidence = dict[str, tuple[float, int]]
 
 
 def run(method: str, seed: int, settings: StudySettings) -> Measured:
@@ -109,78 +116,85 @@ def _tests(federation: Federation) -> list[ClientData]:
 # The choice
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidates:
-    """Courses of the models to choose among; a client alone needs none."""
+Courses = dict[str, Course]
 
-    personal: Course
-    globally: Course
-    grouped: Course
 
-    @staticmethod
-    def begin(seed: int) -> "_Candidates":
-        schemes = ridge(seed), gradient_scheme("fedavg", seed), gradient_scheme("ifca", seed)
-        return _Candidates(*(_in_clear(scheme, seed) for scheme in schemes))
+def _begun(seed: int, *names: str) -> Courses:
+    """The models to choose among that are trained, before their first round; sums in clear."""
+    schemes = {
+        "personal": ridge(seed),
+        "global": gradient_scheme("fedavg", seed),
+        "group": gradient_scheme("ifca", seed),
+    }
+    found = Courses()
+    for name in names:
+        scheme = schemes[name]
+        sums = PlainSums(length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits)
+        found[name] = scheme.course(sums, clients=CLIENTS, seed=seed)
+    return found
 
-    def onward(self, data: Sequence[ClientData], rounds: int) -> "_Candidates":
-        return _Candidates(
-            self.personal.onward(data, rounds),
-            self.globally.onward(data, rounds),
-            self.grouped.onward(data, rounds),
-        )
 
-    def outputs(self, data: Sequence[ClientData], asked: Sequence[ClientData]) -> list[dict[str, Float64]]:
-        """Class scores on what is asked of each client, comparable, of candidates fitted to its data."""
-        courses = {"personal": self.personal, "global": self.globally, "group": self.grouped}
-        states = {name: course.personal(data) for name, course in courses.items()}
-        found = []
-        for client, examples in enumerate(asked):
-            own = {
-                name: course.algorithm.predict(course.shared, states[name][client], examples.images)
-                for name, course in courses.items()
-            }
-            own |= {name: softmax(own[name]) for name in ("global", "group")}
-            head = local_only(data[client], ridge=TUNED.local_ridge)
-            own["local"] = scores(np.zeros(0), head, examples.images, body=PixelBody())
+def _outputs(
+    courses: Courses, data: Sequence[ClientData], asked: Sequence[ClientData]
+) -> list[dict[str, Float64]]:
+    """Class scores on what is asked of each client, comparable, of models that are fitted to its data."""
+    states = {name: course.personal(data) for name, course in courses.items()}
+    found = []
+    for client, examples in enumerate(asked):
+        own = {
+            name: course.algorithm.predict(course.shared, states[name][client], examples.images)
+            for name, course in courses.items()
+        }
+        own |= {name: softmax(own[name]) for name in ("global", "group") if name in own}
+        head = local_only(data[client], ridge=TUNED.local_ridge)
+        own["local"] = scores(np.zeros(0), head, examples.images, body=PixelBody())
+        if {"personal", "global"} <= own.keys():
             own["mixture"] = (own["personal"] + own["global"]) / 2
-            found.append(own)
-        return found
-
-
-def _in_clear(scheme: Scheme, seed: int) -> Course:
-    sums = PlainSums(length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits)
-    return scheme.course(sums, clients=CLIENTS, seed=seed)
+        found.append(own)
+    return found
 
 
 def _choice(federation: Federation, seed: int, rounds: int) -> tuple[Float64, list[float]]:
     """Accuracies with every client's choice, and the released shares of the choices."""
     data = [client.everything() for client in federation.clients]
-    evidence = _evidence(data, seed, max(1, round(TRIAL * rounds)))
+    evidence = _evidence(data, seed, rounds)
     prior = _released_means(evidence, seed)
     picks = [choose([own[c] for c in _CANDIDATES], prior=prior, strength=_PRIOR) for own in evidence]
     told = _release((_CHOICES,), [{"choice": pick + 0.5} for pick in picks], seed=seed + 1)
+    # What nobody chose is not trained.
+    wanted = {name for pick in picks for name in _PARTS[_CANDIDATES[pick]]}
+    trained = {name: course.onward(data, rounds) for name, course in _begun(seed, *wanted).items()}
     tests = _tests(federation)
-    outputs = _Candidates.begin(seed).onward(data, rounds).outputs(data, tests)
-    chosen = zip(picks, outputs, tests, strict=True)
+    chosen = zip(picks, _outputs(trained, data, tests), tests, strict=True)
     found = [np.mean(own[_CANDIDATES[pick]].argmax(axis=1) == test.labels) for pick, own, test in chosen]
     return np.array(found), [_value(told, f"choice_bin_{number}") for number in range(len(_CANDIDATES))]
 
 
-def _evidence(data: Sequence[ClientData], seed: int, rounds: int) -> list[dict[str, tuple[float, int]]]:
-    """Right answers of every candidate at every client, of how many: by cross-validation of the federation.
+def _evidence(data: Sequence[ClientData], seed: int, rounds: int) -> list[Evidence]:
+    """Right answers of every candidate at every client, of how many, by two cross-validations.
 
-    In every fold all clients hold back a part of their examples and short trainings begin anew, so no part of
-    a model has seen the examples that it is judged by.
+    Heads live on a client's own few examples, so what they are worth is seen only where few are held back:
+    many folds, which are cheap for ridge. A network learns from everybody's, and few folds will do.
     """
-    evidence = [dict.fromkeys(_CANDIDATES, (0.0, 0)) for _ in data]
-    dealt = [assign_folds(own.examples, folds=FOLDS, seed=seed + client) for client, own in enumerate(data)]
-    for fold in range(FOLDS):
-        kept = [_part(own, folds != fold) for own, folds in zip(data, dealt, strict=True)]
-        held = [_part(own, folds == fold) for own, folds in zip(data, dealt, strict=True)]
-        outputs = _Candidates.begin(seed).onward(kept, rounds).outputs(kept, held)
-        for own, scored, part in zip(evidence, outputs, held, strict=True):
+    heads = _trials(data, seed, folds=11, rounds=max(1, round(0.3 * rounds)), names=("personal",))
+    networks = _trials(data, seed, folds=3, rounds=max(1, round(0.2 * rounds)), names=_TRAINED)
+    return [few | many for few, many in zip(networks, heads, strict=True)]
+
+
+def _trials(
+    data: Sequence[ClientData], seed: int, *, folds: int, rounds: int, names: Sequence[str]
+) -> list[Evidence]:
+    """In each fold clients hold back a part, and trainings begin anew: no part of a model has seen it."""
+    evidence: list[Evidence] = [{} for _ in data]
+    dealt = [assign_folds(own.examples, folds=folds, seed=seed + client) for client, own in enumerate(data)]
+    for fold in range(folds):
+        kept = [_part(own, numbers != fold) for own, numbers in zip(data, dealt, strict=True)]
+        held = [_part(own, numbers == fold) for own, numbers in zip(data, dealt, strict=True)]
+        begun = _begun(seed, *names)
+        trained = {name: course.onward(kept, rounds) for name, course in begun.items()}
+        for own, scored, part in zip(evidence, _outputs(trained, kept, held), held, strict=True):
             for name, found in scored.items():
-                right, examples = own[name]
+                right, examples = own.get(name, (0.0, 0))
                 right += float(np.sum(found.argmax(axis=1) == part.labels))
                 own[name] = right, examples + part.examples
     return evidence
@@ -190,7 +204,7 @@ def _part(data: ClientData, rows: NDArray[np.bool_]) -> ClientData:
     return ClientData(images=data.images[rows], labels=data.labels[rows], classes=data.classes)
 
 
-def _released_means(evidence: Sequence[dict[str, tuple[float, int]]], seed: int) -> list[float]:
+def _released_means(evidence: Sequence[Evidence], seed: int) -> list[float]:
     metrics = tuple(MeanMetric(name=name, low=0.0, high=1.0) for name in _CANDIDATES)
     values = [{name: right / count for name, (right, count) in own.items()} for own in evidence]
     told = _release(metrics, values, seed=seed)
@@ -219,7 +233,6 @@ _METHODS: Final = (
     Method("ditto", "Ditto"),
     Method("ifca", "IFCA, four slots"),
     Method("fedper", "FedPer"),
-    Method("ffgg-steps", "FFGG, five local steps"),
     Method("ridge", "FFGG, ridge heads"),
     Method("choice", "each client's own choice"),
 )
@@ -253,7 +266,7 @@ STUDY: Final = Study(
         "three; in the third they are turned and labels are common. Each client is tested on 900 other "
         "images as it sees them; it is harmed if it does worse than alone.",
         "The last row is a choice: each client picks its model alone, the pooled one, its group's, FFGG's or "
-        "a mixture of the pooled one and FFGG's, by its examples in a short cross-validation of the whole "
+        "a mixture of the pooled one and FFGG's, by its examples in a cross-validation of the whole "
         "federation and by the released mean of each. The means and the histogram of choices are released "
         f"through masks with noise, epsilon {EPSILON:g} together against the server with a third of the "
         f"clients, delta {DELTA:g}, per client, zero-out.",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from personalization.catalogue import ditto, fedavg, fedavg_finetuned, fedper, fedrep, ffgg_steps, ifca
+from personalization.catalogue import ditto, fedavg, fedavg_finetuned, fedper, ifca
 from personalization.descent import Descent
 from personalization.engine import Algorithm
 from personalization.functional_model import TorchModel, torch_model
@@ -100,11 +100,6 @@ def gradient_scheme(key: str, seed: int) -> Scheme:
         made[key] = ifca(model(seed), starts=starts, steps=_FIVE)
     elif key == "fedper":
         made[key] = fedper(model(seed, BODY), steps=_FIVE)
-    elif key == "fedrep":
-        made[key] = fedrep(model(seed, BODY), private=_FIVE, shared=_FIVE)
-    elif key == "ffgg-steps":
-        inner = Descent(steps=1, rate=0.3)
-        made[key] = ffgg_steps(model(seed, BODY), private=inner, times=5, rate=0.3)
     return Scheme(made[key], sgd(rate=1.0), clip=64.0, bits=24)
 
 
