@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from personalization.quadratic import smoothness as smoothness
     from personalization.ridge_algorithm import best_penalty as best_penalty
     from personalization.ridge_algorithm import ridge_ffgg as ridge_ffgg
+    from personalization.shifts import shifted as shifted
+    from personalization.shifts import squared_losses as squared_losses
     from personalization.split import Split as Split
     from personalization.split import everything_shared as everything_shared
     from personalization.split import read_shared as read_shared
@@ -122,6 +124,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "smoothness",
     ),
     "ridge_algorithm": ("best_penalty", "ridge_ffgg"),
+    "shifts": ("shifted", "squared_losses"),
     "split": (
         "Split",
         "everything_shared",
