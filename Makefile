@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench soak tune tune-1000 clean
+.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-stacked studies soak tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,12 @@ dp-check: install  ## noise, samplers, accountants and refusals against what is 
 
 metrics-check: install  ## private evaluation: errors, coverage over 4,000 simulations, a scan, with verdicts (about five minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/metrics_check.py
+
+bench-stacked: install  ## a round of up to 1,000 clients in one process: stacked beside one by one (about a minute)
+	$(BIN)/python benchmarks/stacked.py
+
+studies: install  ## every comparison over three seeds, with verdicts (about fifteen minutes)
+	@for study in least-squares tasks-40 rotations; do echo "== $$study"; $(BIN)/secagg run $$study || exit 1; done
 
 soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
 	$(BIN)/python benchmarks/soak.py

@@ -31,7 +31,7 @@ TUNED: Final = DigitsSettings()
 BODY: Final = ("0.*", "2.*")
 SLOTS: Final = 4
 _LOSS: Final = partial(cross_entropy, reduction="none")
-_FIVE: Final = Descent(steps=5, rate=0.3)
+FIVE: Final = Descent(steps=5, rate=0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,16 +90,16 @@ def gradient_scheme(key: str, seed: int) -> Scheme:
     """A scheme of gradient steps by its name. Its differences are averaged, and far within the clip."""
     made: dict[str, Algorithm] = {}
     if key == "fedavg":
-        made[key] = fedavg(model(seed), steps=_FIVE)
+        made[key] = fedavg(model(seed), steps=FIVE)
     elif key == "fedavg-tuned":
-        made[key] = fedavg_finetuned(model(seed), steps=_FIVE, tuning=Descent(steps=50, rate=0.1))
+        made[key] = fedavg_finetuned(model(seed), steps=FIVE, tuning=Descent(steps=50, rate=0.1))
     elif key == "ditto":
-        made[key] = ditto(model(seed), steps=_FIVE, personal=Descent(steps=5, rate=0.3, prox=0.1))
+        made[key] = ditto(model(seed), steps=FIVE, personal=Descent(steps=5, rate=0.3, prox=0.1))
     elif key == "ifca":
         starts = [model(seed + 1000 * slot).initial().double().numpy() for slot in range(SLOTS)]
-        made[key] = ifca(model(seed), starts=starts, steps=_FIVE)
+        made[key] = ifca(model(seed), starts=starts, steps=FIVE)
     elif key == "fedper":
-        made[key] = fedper(model(seed, BODY), steps=_FIVE)
+        made[key] = fedper(model(seed, BODY), steps=FIVE)
     return Scheme(made[key], sgd(rate=1.0), clip=64.0, bits=24)
 
 
