@@ -27,3 +27,23 @@ class AgreementError(SecaggError):
 
 class ShareError(SecaggError):
     """Shares cannot be combined, or do not match their commitments."""
+
+
+class WeakParametersError(DomainError):
+    """Encryption parameters below 128 bits of security, or that the library cannot use."""
+
+
+class MissingLibraryError(SecaggError):
+    """An optional library is not installed. The message names the extra."""
+
+
+class ContainerError(SecaggError):
+    """Bytes that should be a ciphertext are none of the declared parameters."""
+
+
+class ContextError(SecaggError):
+    """Bytes that should be a public key hold a secret one, or belong to other parameters or another key."""
+
+
+class SpentError(SecaggError):
+    """A key has released all that its flooding noise was made for, or a sum holds its most terms."""

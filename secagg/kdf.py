@@ -45,6 +45,7 @@ class Label(StrEnum):
     SEED_COMMITMENT = "self mask seed commitment"
     PAIR_COMMITMENT = "pair seed commitment"
     TRANSCRIPT = "transcript"
+    ENCRYPTION_KEY = "public key of encryption"
     # Signatures
     SIGN_CONFIG = "sign config"
     SIGN_ENROLMENT = "sign enrolment"
