@@ -77,6 +77,11 @@ class Moduli:
         """q, the product of the primes of a ciphertext."""
         return math.prod(self.data_primes)
 
+    @property
+    def open(self) -> bool:
+        """Whether the library finds nothing to compress in a ciphertext: its primes fill their words."""
+        return set(self.bits[:-1]) == {MAX_BITS}
+
     def noise_deviation(self, clients: int) -> float:
         """A bound of the standard deviation of one coefficient's error in a sum of fresh ciphertexts."""
         special = self.primes[-1]
