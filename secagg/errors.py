@@ -46,4 +46,4 @@ class ContextError(SecaggError):
 
 
 class SpentError(SecaggError):
-    """A key has released all that its flooding noise was made for, or a sum holds its most terms."""
+    """A key has released all the ciphertexts that its flooding noise was made for."""

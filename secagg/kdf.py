@@ -46,6 +46,7 @@ class Label(StrEnum):
     PAIR_COMMITMENT = "pair seed commitment"
     TRANSCRIPT = "transcript"
     ENCRYPTION_KEY = "public key of encryption"
+    ENCRYPTED_SUM = "ciphertexts of a sum"
     # Signatures
     SIGN_CONFIG = "sign config"
     SIGN_ENROLMENT = "sign enrolment"
@@ -75,6 +76,7 @@ class Label(StrEnum):
     SURPLUS_USED = "key of a surplus that was used"
     ROUNDING = "rounding"
     ROTATION = "rotation"
+    FLOODING = "flooding of a decrypted sum"
     SIMULATION = "simulation"
     VAULT = "vault"
     # Saved states
