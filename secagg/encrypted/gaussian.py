@@ -1,9 +1,9 @@
 """Gaussian samples from a keystream, in float64: what drowns the noise of a decryption.
 
 Box and Muller's transform of two uniform 64-bit words. How good it is: with radius r, a sample is within
-2**-50 (r + 1/r) of the transform of its words in exact arithmetic, and the largest magnitude is 9.493, which a
-Gaussian exceeds with probability below 2**-68. That is enough for noise that hides an error thousands of times
-smaller, and is rounded to integers. It is not for differential privacy, whose exact samplers are in `dp`.
+2**-50 (r + 1/r) of the transform of its words in exact arithmetic, and the largest magnitude is 9.493, which
+a Gaussian exceeds with probability below 2**-68. That is enough for noise that hides an error thousands of
+times smaller, and is rounded to integers. It is not for differential privacy, whose samplers are exact.
 
 Source: Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958.
 """
