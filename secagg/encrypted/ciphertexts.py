@@ -181,7 +181,8 @@ def _require_domain(values: Values, parameters: Parameters) -> None:
     if values.ndim != 1 or not values.size or values.dtype != kind:
         raise DomainError(f"a vector has {kind.__name__} values in one dimension, at least one")
     if isinstance(parameters, Ckks):
-        if not np.all(np.abs(values) <= parameters.clip):  # false for NaN, too
+        # False for NaN, too, and without a second vector.
+        if not -parameters.clip <= values.min() <= values.max() <= parameters.clip:
             raise DomainError(f"a coordinate is not within the declared clip of {parameters.clip:g}")
     elif int(values.max()) >= parameters.plain_modulus:
         raise DomainError(f"a residue is not below t, {parameters.plain_modulus}")

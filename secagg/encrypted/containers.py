@@ -5,9 +5,9 @@ header, around a body with N, the primes' digest, the scale again, and the coeff
 reads there. So the receiver reads none of it: everything but the coefficients follows from the declared
 parameters and is written by `wrap`, and a size or a scale that somebody tampered with has no place to stand.
 
-Of sets whose primes all have 60 bits ("open" ones, `Moduli.open`) the coefficients themselves are sent, 60
-bits each: every string of the right length is one list of coefficients, all are compared with their primes,
-and a second polynomial of zeros (a transparent ciphertext, which no key is needed to read) is refused.
+Of a set with one prime of 60 bits ("open", `Moduli.open`) the coefficients themselves are sent, 60 bits each:
+every string of the right length is one list of coefficients, all are compared with the prime, and a second
+polynomial of zeros (a transparent ciphertext, which no key is needed to read) is refused.
 
 The coefficients of other sets travel as the library compresses them, in blocks of zstandard. Of these the
 blocks' headers are checked, so that they unpack to at most twice their size; what is inside, the library
@@ -48,7 +48,12 @@ def strip(container: bytes, *, parameters: Parameters) -> bytes:
     Raises:
         ContainerError: If the library writes ciphertexts in a way unknown here.
     """
-    before, _ = _surroundings(parameters)
+    if parameters.moduli.open:
+        head, tail = _written(parameters)
+        size = len(head) + _words(parameters) * WORD_BYTES + len(tail)
+        if len(container) != size or not (container.startswith(head) and container.endswith(tail)):
+            raise ContainerError("the library compresses what should be left open, or writes another body")
+        return _planes(np.frombuffer(container, "<u8", _words(parameters), len(head)))
     fields = protobuf.read(container)
     stream = fields[1][1] if len(fields) > 1 else b""
     if not isinstance(stream, bytes) or container != _container(stream, parameters):
@@ -56,13 +61,7 @@ def strip(container: bytes, *, parameters: Parameters) -> bytes:
     frame = _frame_header(parameters)
     if stream[: _HEADER_BYTES + len(frame)] != _header(_ZSTANDARD, len(stream) - _HEADER_BYTES) + frame:
         raise ContainerError("the library writes a ciphertext in a way unknown here")
-    blocks = stream[_HEADER_BYTES + len(frame) :]
-    if not parameters.moduli.open:
-        return blocks
-    body = b"".join(content for kind, content in _blocks(blocks) if kind == _RAW)
-    if len(body) != len(before) + _words(parameters) * WORD_BYTES or not body.startswith(before):
-        raise ContainerError("the library compresses what should be left open, or writes another body")
-    return _planes(np.frombuffer(body, "<u8", offset=len(before)))
+    return stream[_HEADER_BYTES + len(frame) :]
 
 
 def wrap(sent: bytes, *, parameters: Parameters) -> bytes:
@@ -145,14 +144,14 @@ def _check_blocks(sent: bytes, parameters: Parameters) -> None:
     least, most = size_bounds(parameters)
     if not least <= len(sent) <= most:
         raise ContainerError(f"a ciphertext has {least} to {most} bytes, not {len(sent)}")
-    count = len(_blocks(sent))
+    count = _count_blocks(sent)
     if count > _most_blocks(parameters):
         raise ContainerError(f"a ciphertext has at most {_most_blocks(parameters)} blocks, not {count}")
 
 
-def _blocks(data: bytes) -> list[tuple[int, bytes]]:
-    """(kind, content) of every block; the last one is marked and ends the data."""
-    blocks, position = [], 0
+def _count_blocks(data: bytes) -> int:
+    """How many blocks there are; the last one is marked and ends the data."""
+    count = position = 0
     while True:
         if position + 3 > len(data):
             raise ContainerError("a ciphertext ends within a block")
@@ -160,13 +159,12 @@ def _blocks(data: bytes) -> list[tuple[int, bytes]]:
         last, kind, size = head & 1, head >> 1 & 3, head >> 3
         if kind not in (_RAW, _COMPRESSED) or size > _BLOCK_BYTES:
             raise ContainerError(f"a ciphertext has no block of kind {kind} with {size} bytes")
-        content = data[position + 3 : position + 3 + size]
         position += 3 + size
         if position > len(data) or (last and position < len(data)):
             raise ContainerError("the blocks of a ciphertext end before or behind its bytes")
-        blocks.append((kind, content))
+        count += 1
         if last:
-            return blocks
+            return count
 
 
 def _container(stream: bytes, parameters: Parameters) -> bytes:
@@ -179,6 +177,19 @@ def _container(stream: bytes, parameters: Parameters) -> bytes:
 def _header(mode: int, content: int) -> bytes:
     """Header of a stream of the library: magic number, version, compression, bytes with the header."""
     return _SEAL + struct.pack("<BHQ", mode, 0, _HEADER_BYTES + content)
+
+
+@cache
+def _written(parameters: Parameters) -> tuple[bytes, bytes]:
+    """What the library writes before and behind the coefficients of an open set: one raw block of them."""
+    before, size = _surroundings(parameters)
+    block = (size << 3 | _RAW << 1 | 1).to_bytes(3, "little")
+    content = _frame_header(parameters) + block + before
+    words = bytes(_words(parameters) * WORD_BYTES)
+    stream = _header(_ZSTANDARD, len(content) + len(words)) + content + words
+    container = _container(stream, parameters)
+    end = container.index(content) + len(content)
+    return container[:end], container[end + len(words) :]
 
 
 @cache

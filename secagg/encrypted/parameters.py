@@ -28,6 +28,7 @@ TAIL = 14.0
 WORD_BYTES = 8
 
 _ERROR_VARIANCE = 10.5
+_OPEN_DEGREE = 4096  # two polynomials of 64-bit words in half of a compressor's block
 _LEAST_SCALE_BITS = 30  # below, rounding in encoding shows in float32
 
 
@@ -79,8 +80,8 @@ class Moduli:
 
     @property
     def open(self) -> bool:
-        """Whether the library finds nothing to compress in a ciphertext: its primes fill their words."""
-        return set(self.bits[:-1]) == {MAX_BITS}
+        """Whether the library leaves a ciphertext open: one prime, which fills its words, in one block."""
+        return self.bits[:-1] == (MAX_BITS,) and self.degree <= _OPEN_DEGREE
 
     def noise_deviation(self, clients: int) -> float:
         """A bound of the standard deviation of one coefficient's error in a sum of fresh ciphertexts."""
