@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-stacked studies soak tune tune-1000 clean
+.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-encrypted bench-stacked studies soak tune tune-1000 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ examples: install  ## run every example
 
 bench: install  ## speed beside the hardware's floor, in one run (about nine minutes)
 	$(BIN)/python benchmarks/bench.py
+
+bench-encrypted: install  ## sums under encryption beside masks and a widespread set, with verdicts (about two minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/encrypted.py
 
 dp-check: install  ## noise, samplers, accountants and refusals against what is promised, with verdicts (about four minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/dp_check.py
