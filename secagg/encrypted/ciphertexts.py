@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import CapacityError, DomainError, SecaggError
+from secagg.errors import CapacityError, DomainError
 
 from . import library
 from .containers import strip, wrap
@@ -76,7 +76,7 @@ class EncryptedSum:
             for place, data in enumerate(sent):
                 self._add_chunk(place, data)
                 added += 1
-        except SecaggError:
+        except BaseException:
             self._take_back(sent[:added])
             raise
         self.terms += 1
@@ -98,7 +98,7 @@ class EncryptedSum:
     def _add_chunk(self, place: int, data: bytes) -> None:
         vector = self._load(data)
         if self.terms:
-            self._vectors[place].add_(vector)
+            library.add(self._vectors[place], vector)
         else:
             self._vectors.append(vector)
 

@@ -19,6 +19,7 @@ Sources: SEAL 4.3 (`serialization.h`, `ciphertext.cpp`, `encryptionparams.cpp`);
 """
 
 import hashlib
+import math
 import struct
 from functools import cache
 
@@ -88,10 +89,8 @@ def size_bounds(parameters: Parameters) -> tuple[int, int]:
     if parameters.moduli.open:
         exact = _words(parameters) * MAX_BITS // 8
         return exact, exact
-    entropy = POLYNOMIALS * parameters.moduli.degree * parameters.moduli.modulus.bit_length() // 8
-    degree, count = parameters.moduli.degree, len(parameters.moduli.data_primes)
-    # q lies below 2**bits by less than a millionth of a bit for each coefficient.
-    return entropy - degree * count // 1000 - 8, _body_bytes(parameters) + 3 * _most_blocks(parameters)
+    entropy = POLYNOMIALS * parameters.moduli.degree * math.log2(parameters.moduli.modulus) / 8
+    return math.floor(entropy) - 8, _body_bytes(parameters) + 3 * _most_blocks(parameters)
 
 
 def _coefficients(sent: bytes, parameters: Parameters) -> NDArray[np.uint64]:

@@ -39,7 +39,11 @@ class Context(Protocol):
 class Polynomials(Protocol):
     """One ciphertext inside a vector."""
 
+    scale: float
+
     def size(self) -> int: ...
+    def coeff_modulus_size(self) -> int: ...
+    def is_ntt_form(self) -> bool: ...
     def is_transparent(self) -> bool: ...
 
 
@@ -107,11 +111,32 @@ def load_vector(context: Context, parameters: Parameters, data: bytes) -> Vector
     except _REFUSALS as error:
         raise ContainerError(f"the library refuses a ciphertext: {error}") from None
     (polynomials,) = vector.ciphertext()
-    if polynomials.size() != 2:
-        raise ContainerError(f"a ciphertext has two polynomials, not {polynomials.size()}")
+    # A compressed ciphertext says all this once more inside, and the library would go along: to add one of
+    # fewer primes it switches the other's modulus, and another scale counts as another value.
+    approximate = isinstance(parameters, Ckks)
+    scale = parameters.scale if isinstance(parameters, Ckks) else 1.0
+    shape = (polynomials.size(), polynomials.coeff_modulus_size())
+    form = (polynomials.is_ntt_form(), polynomials.scale)
+    if shape != (2, len(parameters.moduli.data_primes)) or form != (approximate, scale):
+        raise ContainerError(
+            f"a ciphertext has other polynomials, primes, form or scale than declared: {shape}, {form}"
+        )
     if polynomials.is_transparent():
         raise ContainerError("a ciphertext is transparent: its plaintext needs no key")
     return vector
+
+
+def add(total: Vector, other: Vector) -> None:
+    """Add in place, or leave the total as it was.
+
+    Raises:
+        ContainerError: If the sum would be transparent: a ciphertext was made of the others.
+    """
+    try:
+        total.add_(other)
+    except _REFUSALS as error:
+        total.sub_(other)  # the library notices when it has added
+        raise ContainerError(f"the library refuses a sum: {error}") from None
 
 
 def _vector(parameters: Parameters) -> Any:

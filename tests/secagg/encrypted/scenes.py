@@ -14,7 +14,14 @@ CKKS = choose_ckks(clients=100, clip=1.0)
 BFV = choose_bfv(Encoding(100, 32767))[0]
 WIDE_BFV = choose_bfv(Encoding(1000, 65535))[0]
 PUBLISHED_CKKS = Ckks(moduli=Moduli(4096, (54, 55)), scale_bits=46, clients=100, clip=1.0)
-SETS = {"ckks": CKKS, "bfv": BFV, "compressed ckks": PUBLISHED_CKKS, "compressed bfv": WIDE_BFV}
+TWO_PRIMES = Ckks(moduli=Moduli(4096, (36, 36, 37)), scale_bits=40, clients=100, clip=1.0)
+SETS = {
+    "ckks": CKKS,
+    "bfv": BFV,
+    "compressed ckks": PUBLISHED_CKKS,
+    "compressed bfv": WIDE_BFV,
+    "two primes": TWO_PRIMES,
+}
 
 
 @cache

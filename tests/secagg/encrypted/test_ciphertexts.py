@@ -6,7 +6,7 @@ import pytest
 from secagg.encoding import Encoding
 from secagg.encrypted import library
 from secagg.encrypted.ciphertexts import EncryptedSum, chunk_count, decrypt_residues, encrypt, unsafe_decrypt
-from secagg.encrypted.containers import size_bounds, wrap
+from secagg.encrypted.containers import _coefficients, _planes, size_bounds, wrap
 from secagg.encrypted.keys import generate
 from secagg.encrypted.packing import Packing
 from secagg.encrypted.parameters import Ckks, choose_bfv, choose_ckks
@@ -210,6 +210,26 @@ def test_an_overflow_is_silent_in_the_library_and_excluded_by_the_parameters() -
     assert abs(found[0] - 12000) > 1000
     with pytest.raises(CapacityError):
         Ckks(moduli=small.moduli, scale_bits=40, clients=120, clip=100.0)
+
+
+@pytest.mark.parametrize("name", ["ckks", "bfv"])
+def test_a_ciphertext_made_to_cancel_the_sum_is_refused_and_taken_back(name: str) -> None:
+    """Its second polynomial is the negative of the sum's: with it the sum would need no key."""
+    public, _ = pair(name)
+    total = EncryptedSum(public, chunks=2)
+    one = vector(name, 2 * SETS[name].slots, 0)
+    good = list(encrypt(one, key=public))
+    total.add(good)
+    (prime,) = SETS[name].moduli.data_primes
+    words = _coefficients(good[1], SETS[name]).copy()
+    words[len(words) // 2 :] = prime - words[len(words) // 2 :]
+    left = list(total.chunks())
+    with pytest.raises(ContainerError, match="refuses a sum: result ciphertext is transparent"):
+        total.add([good[0], _planes(words)])
+    assert list(total.chunks()) == left
+    assert total.terms == 1
+    total.add(good)
+    assert_sum(name, opened(name, list(total.chunks()), len(one)), [one, one])
 
 
 def test_a_ciphertext_that_is_added_to_itself_again_and_again_decrypts_to_noise() -> None:
