@@ -243,7 +243,7 @@ def _least_plain_modulus(encoding: Encoding, fields: int, moduli: Moduli) -> int
     for bits in range(max(largest.bit_length(), moduli.degree.bit_length() + 2), MAX_BITS + 1):
         try:
             candidates = largest_primes(bits, 1 + moduli.bits.count(bits), degree=moduli.degree)
-        except DomainError:
+        except DomainError:  # of 15 bits there is none
             continue
         for t in candidates:
             if t > largest and t not in moduli.primes:

@@ -46,8 +46,6 @@ def largest_primes(bits: int, count: int, *, degree: int) -> tuple[int, ...]:
     step = 2 * degree
     found: list[int] = []
     candidate = ((1 << bits) - 1) // step * step + 1
-    if candidate >> bits:
-        candidate -= step
     while candidate >> (bits - 1) and len(found) < count:
         if is_prime(candidate):
             found.append(candidate)

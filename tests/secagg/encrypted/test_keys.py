@@ -95,6 +95,31 @@ def test_every_other_key_is_refused_before_the_library_sees_it(name: str, monkey
     assert other.fingerprint != public.fingerprint
 
 
+def test_what_the_library_made_of_the_bytes_is_looked_at_once_more(monkeypatch) -> None:
+    """A second lock, tried with the first one open: the key is good, the library makes another of it."""
+    public, secret = pair("bfv")
+    relinearisation = library.load_context(secret.reveal().serialize(True, False, False, True))
+    for context, words in [
+        (secret.reveal(), "more or less than a public key"),
+        (library.load_context(secret.reveal().serialize(False, False, False, False)), "more or less"),
+        (relinearisation, "keys that sums do not need"),
+    ]:
+        monkeypatch.setattr(keys, "load_context", lambda data, context=context: context)
+        with pytest.raises(ContextError, match=words):
+            load_public(public.serialize(), parameters=SETS["bfv"], fingerprint=public.fingerprint)
+
+
+def test_a_library_that_writes_contexts_otherwise_is_a_typed_error(monkeypatch) -> None:
+    class Another:
+        def serialize(self, *kinds: bool) -> bytes:
+            return protobuf.write([(1, b"parameters"), (2, protobuf.write([(2, 7), (3, b"no double")]))])
+
+    monkeypatch.setattr(keys, "new_context", lambda parameters: Another())
+    unseen = Ckks(moduli=OPEN, scale_bits=33, clients=3, clip=1.0)
+    with pytest.raises(ContextError, match="in a way unknown here"):
+        load_public(pair("ckks")[0].serialize(), parameters=unseen, fingerprint=bytes(32))
+
+
 def _variants(name: str) -> list[bytes]:
     """The key's container, altered in its structure alone."""
     (_, declared), (_, inner) = protobuf.read(pair(name)[0].serialize())

@@ -18,6 +18,7 @@ from secagg.encrypted.parameters import (
     Bfv,
     Ckks,
     Moduli,
+    _least_plain_modulus,
     choose_bfv,
     choose_ckks,
 )
@@ -163,6 +164,17 @@ def test_fields_too_wide_for_any_slot_are_refused() -> None:
         choose_bfv(Encoding(1, 1, 2**60 - 5))
     with pytest.raises(CapacityError, match="pack fewer fields"):
         choose_bfv(Encoding(5000, 2**46))
+
+
+def test_a_sum_between_the_largest_prime_and_two_to_the_sixty_is_refused() -> None:
+    with pytest.raises(CapacityError, match="1 fields of 60 bits do not fit a t of at most 60 bits"):
+        choose_bfv(Encoding(1, 1, 2**59 - 2))
+
+
+def test_small_sums_take_the_least_prime_there_is() -> None:
+    with pytest.raises(DomainError, match="no 1 primes of 15 bits"):
+        largest_primes(15, 1, degree=4096)
+    assert _least_plain_modulus(Encoding(1, 1), 1, OPEN) == largest_primes(16, 1, degree=4096)[0]
 
 
 @pytest.mark.parametrize(
