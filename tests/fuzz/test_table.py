@@ -30,6 +30,7 @@ TRIED_BY = {
     "protocols/transcript.py": ("transcript",),
     "protocols/wire.py": ("envelope", "session of a client", "session of the server"),
     "protocols/workers.py": ("replies of a worker",),
+    "secagg/encrypted/containers.py": ("ciphertext", "compressed ciphertext"),
     "secagg/ring.py": ("packed vector",),
     "secagg/shamir.py": ("shares",),
 }
@@ -40,6 +41,8 @@ FROM_INSIDE = {
     "protocols/learning/arm.py": "the model of its own server",
     "protocols/learning/federated.py": "the model of its own server",
     "protocols/worker.py": "orders of the simulation that started it",
+    "secagg/encrypted/gaussian.py": "keystream",
+    "secagg/encrypted/residues.py": "keystream",
     "secagg/prg.py": "keystream",
 }
 
