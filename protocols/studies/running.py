@@ -74,13 +74,11 @@ def _path(folder: Path, method: str, seed: int) -> Path:
 
 
 def _read(path: Path) -> Measured:
-    with path.open("rb") as file:
-        text = file.read(_MAX_BYTES + 1)
     try:
-        if len(text) > _MAX_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise msgspec.DecodeError("too large")
-        return msgspec.json.decode(text, type=Measured)
-    except msgspec.DecodeError as error:
+        return msgspec.json.decode(path.read_bytes(), type=Measured)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not what a run writes ({error}): remove it, it is run again") from error
 
 

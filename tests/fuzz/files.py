@@ -4,6 +4,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import safetensors.numpy
 import tomli_w
@@ -17,6 +18,8 @@ from personalization.private_state import PrivateState
 from protocols.errors import ConfigError, InputError
 from protocols.learning import vault
 from protocols.learning.scenarios import SCENARIOS, load
+from protocols.studies.running import _read
+from protocols.studies.study import Measured
 from protocols.transcript import chain_head
 from secagg.sealing import seal
 from secagg.secret import SecretBytes
@@ -87,6 +90,13 @@ def _scenario(data: bytes) -> None:
 def _override(data: bytes) -> None:
     """As the command line hands over what is no UTF-8."""
     load("digits", [data.decode(errors="surrogateescape")])
+
+
+def _run_of_a_study(data: bytes) -> None:
+    _read(scratch("run.json", data))
+
+
+MEASURED = msgspec.json.encode(Measured({"error": 0.5}, {"error": [1.0, 0.5]}))
 
 
 def _manifest(data: bytes) -> None:
@@ -181,6 +191,14 @@ def targets() -> list[Target]:
             form=TOML,
         ),
         Target(name="override", run=_override, errors=(ConfigError,), seeds=overrides, memory=20),
+        Target(
+            name="run of a study",
+            run=_run_of_a_study,
+            errors=(ConfigError,),
+            seeds=(MEASURED,),
+            memory=20,
+            form=JSON,
+        ),
         Target(
             name="manifest",
             run=_manifest,
