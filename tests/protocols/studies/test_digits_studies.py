@@ -40,7 +40,7 @@ def test_tasks_share_no_training_image_and_change_at_every_phase() -> None:
     assert tables == [3, 3, 3, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_noticed_shift_sends_a_head_back_to_where_everybody_starts() -> None:
     settings = replace(SHORT, rounds=10)
     found, plain = (tasks_40.run(method, 0, settings) for method in ("fedper-refit", "fedper"))
