@@ -132,7 +132,8 @@ def _compare(settings: Any, out: Path | None, *, resume: bool, processes: int | 
     from . import studying
 
     chosen = study(settings.scenario)
-    with leaving_partial() as claimed, progress(len(jobs(chosen, settings)), of="runs") as bar:
+    total = len(jobs(chosen, settings))
+    with leaving_partial(resumes=True) as claimed, progress(total, of="runs") as bar:
         summary = studying.run_study(
             settings, out, resume=resume, processes=processes, on_claim=claimed.append, on_done=bar.run
         )

@@ -157,7 +157,8 @@ def claim(directory: Path, *, resume: bool = False) -> tuple[Path, Path]:
         partial.mkdir(parents=True)
     except FileExistsError as error:
         raise ConfigError(
-            f"{partial} exists: another run is writing it or one broke off; remove it or choose another --out"
+            f"{partial} exists: another run is writing it or one broke off; remove it or choose another "
+            "--out (a comparison goes on with --resume)"
         ) from error
     return directory, partial
 

@@ -31,25 +31,29 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def leaving_partial() -> Iterator[list[Path]]:
-    """Whatever ends a run early, say where its beginnings are."""
+def leaving_partial(*, resumes: bool = False) -> Iterator[list[Path]]:
+    """Whatever ends a run early, say where its beginnings are, and whether it can be resumed."""
     claimed: list[Path] = []
     try:
         yield claimed
     except KeyboardInterrupt:
-        fail(f"interrupted{_where(claimed)}", 1)
+        fail(f"interrupted{_where(claimed, resumes)}", 1)
     except ConfigError as error:
-        fail(f"{error}{_where(claimed)}", 1 if claimed else 2)
+        fail(f"{error}{_where(claimed, resumes)}", 1 if claimed else 2)
     except (ProtocolError, LocalError, DPError, PersonalizationError) as error:
-        fail(f"{error}{_where(claimed)}", 1)
+        fail(f"{error}{_where(claimed, resumes)}", 1)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        fail(f"{named}{error.strerror or error}{_where(claimed)}", 1)
+        fail(f"{named}{error.strerror or error}{_where(claimed, resumes)}", 1)
 
 
-def _where(claimed: list[Path]) -> str:
+def _where(claimed: list[Path], resumes: bool) -> str:
     if not claimed:
         return ""
+    if resumes:
+        return (
+            f"; what was measured stays in {claimed[0]}.partial: --out {claimed[0]} --resume goes on with it"
+        )
     return f"; what was written stays in {claimed[0]}.partial and is no run: remove it and run again"
 
 
