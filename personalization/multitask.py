@@ -138,15 +138,13 @@ def _targets(task: LearningTask, targets: NDArray[Any], train: NDArray[np.int64]
 
 def base(*, inputs: int, width: int, outputs: int, seed: int | bytes) -> torch.nn.Module:
     """A linear layer and tanh, the same at every task for one seed, and a linear head that starts at zero."""
-    module = torch.nn.Sequential(
-        torch.nn.Linear(inputs, width), torch.nn.Tanh(), torch.nn.Linear(width, outputs)
-    )
+    first, head = torch.nn.Linear(inputs, width), torch.nn.Linear(width, outputs)
     stream, bound = generator(seed, label="base of tasks"), inputs**-0.5
     with torch.no_grad():
-        module[0].weight.copy_(torch.from_numpy(stream.uniform(-bound, bound, (width, inputs))))
-        for zeroed in (module[0].bias, module[2].weight, module[2].bias):
+        first.weight.copy_(torch.from_numpy(stream.uniform(-bound, bound, (width, inputs))))
+        for zeroed in (first.bias, head.weight, head.bias):
             zeroed.zero_()
-    return module
+    return torch.nn.Sequential(first, torch.nn.Tanh(), head)
 
 
 def algorithms(

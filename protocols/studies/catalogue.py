@@ -8,6 +8,7 @@ from .study import Study, StudySettings
 
 _MODULES: Final = {
     "least-squares": "least_squares",
+    "multitask": "multitask",
     "rotations": "rotations",
     "tasks-40": "tasks_40",
 }

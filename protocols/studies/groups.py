@@ -169,7 +169,7 @@ def counted_slots(
     """Count members through masks with noise, and keep groups that are surely large enough.
 
     A group is kept where the lower end of its count's 95 % interval is at least the minimum, so that noise
-    opens a smaller one in about one case of forty at most.
+    opens a group that is smaller in one case of forty at most.
 
     Args:
         groups: All of them, public.
