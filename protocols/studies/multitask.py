@@ -313,9 +313,9 @@ STUDY: Final = Study(
     settings=StudySettings(scenario="multitask", rounds=40),
     title="Many tasks, one base",
     about=(
-        f"{CLIENTS} clients in seven groups of 3 to 18 learn digits (upright, on their sides, and upside down "
-        "under other names), wines, tumours, irises, and how diabetes proceeds, which is a number. Each has "
-        "12 to 26 examples; columns of tables are standardised by its own and padded to 64. It is tested on "
+        f"{CLIENTS} clients in seven groups of 3 to 18 learn digits (upright, on their sides, and upside "
+        "down under other names), wines, tumours, irises, and how diabetes proceeds, a number. Each has 12 "
+        "to 26 examples; columns of tables are standardised by its own and padded to 64. It is tested on "
         "half of its task's rows, which nobody learns from, and is harmed if it does worse than alone.",
         "All train a linear layer and tanh over their own heads, classes by cross-entropy and the number by "
         "squares. Its updates are summed through masks: by all, or in a session of each group, after which "

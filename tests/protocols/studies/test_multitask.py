@@ -1,0 +1,136 @@
+"""The study of many tasks: how it deals, who is summed with whom, and what its evaluation may say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dp.metrics import encode_metrics, metrics_clip
+from personalization.data import ClientData
+from personalization.engine import Algorithm
+from personalization.errors import DataError
+from personalization.multitask import algorithms
+from personalization.private_state import PrivateState
+from personalization.tasks import INPUTS
+from protocols.studies import multitask
+from protocols.studies.multitask import Layout, layout, run
+from protocols.studies.tasks_7 import CLIENTS, GENERAL, SIZES, TASKS, Client, dealt, members
+from protocols.studies.tasks_7_released import METRICS, Fitted, values
+
+SHORT = replace(multitask.STUDY.settings, rounds=2, seeds=1, masked=False)
+DEALT = dealt(3)
+OF = members(DEALT)
+
+
+def _schemes() -> dict[str, Algorithm]:
+    return dict(algorithms(TASKS, multitask._scheme, inputs=INPUTS, width=multitask.WIDTH, seed=3))
+
+
+def _course(chosen: Layout, clients: tuple[Client, ...] = DEALT) -> multitask._Course:
+    return multitask._Course(clients=clients, layout=chosen, schemes=_schemes(), seed=3)
+
+
+def test_groups_have_their_sizes_and_no_client_holds_anothers_row_or_a_held_out_one() -> None:
+    assert len(DEALT) == CLIENTS == 60
+    for name, (clients, examples) in SIZES.items():
+        group = [DEALT[client] for client in OF[name]]
+        assert len(group) == clients
+        assert all(client.train.examples == examples and client.own.examples == 40 for client in group)
+    # Scales differ between clients of a table; those of images are public, so that rows can be compared.
+    images = [row.tobytes() for at in OF["upright"] for row in DEALT[at].train.inputs]
+    held = {row.tobytes() for row in DEALT[OF["upright"][0]].test.inputs}
+    assert len(set(images)) == len(images)
+    assert not held & set(images)
+
+
+def test_the_small_group_joins_its_neighbour_and_weights_have_a_mean_of_one() -> None:
+    apart = layout("apart", DEALT, 3)
+    assert "iris" not in apart.groups
+    assert apart.groups["wine"] == tuple(sorted(OF["wine"] + OF["iris"]))
+    weights = layout("balanced", DEALT, 3).weights
+    assert np.isclose(np.mean(list(weights.values())), 1.0)
+    assert weights[OF["renamed"][0]] > weights[OF["quarter"][0]] > weights[OF["upright"][0]] > 0
+
+
+def test_groups_that_merge_wholly_train_the_one_base_for_all() -> None:
+    wholly = replace(layout("apart", DEALT, 3), share=1.0)
+    by_groups, _ = multitask._trained(_course(wholly), 2, masked=False)
+    by_all, _ = multitask._trained(_course(layout("common", DEALT, 3)), 2, masked=False)
+    for client in range(CLIENTS):
+        assert np.allclose(by_groups[client].shared, by_all[client].shared, atol=1e-4)
+    apart, _ = multitask._trained(_course(replace(wholly, share=0.0)), 2, masked=False)
+    assert not np.allclose(apart[0].shared, by_all[0].shared, atol=1e-3)
+
+
+def test_private_slots_train_as_open_groups_do_but_for_the_noise_of_their_counts() -> None:
+    chosen = layout("slots", DEALT, 3)
+    assert chosen.slots is not None
+    exact = tuple(float(len(chosen.groups[name])) for name in chosen.slots.names)
+    counted = replace(chosen, slots=replace(chosen.slots, counts=exact))
+    in_slots, _ = multitask._trained(_course(counted), 2, masked=False)
+    in_groups, _ = multitask._trained(_course(layout("apart", DEALT, 3)), 2, masked=False)
+    closed = set(chosen.groups) - set(chosen.slots.names)
+    assert set(range(CLIENTS)) - set(in_slots) == {at for name in closed for at in chosen.groups[name]}
+    for client, fitted in in_slots.items():
+        assert np.allclose(fitted.shared, in_groups[client].shared, atol=1e-3)
+
+
+def test_masked_groups_train_as_plain_ones_to_the_last_bit() -> None:
+    course = _course(layout("half", DEALT, 3))
+    masked, exact = multitask._trained(course, 1, masked=True)
+    plain, _ = multitask._trained(course, 1, masked=False)
+    assert exact
+    assert all(masked[at].shared.tobytes() == plain[at].shared.tobytes() for at in range(CLIENTS))
+
+
+def test_a_client_whose_step_fails_hands_in_zeros_and_keeps_what_it_had() -> None:
+    broken = OF["cancer"][1]
+    # A label that its head does not have: the step of this client alone raises.
+    bad = ClientData(images=np.zeros((3, INPUTS + 1)), labels=np.zeros(3, dtype=np.int64), classes=2)
+    clients = tuple(replace(one, train=bad) if at == broken else one for at, one in enumerate(DEALT))
+    course = _course(layout("common", DEALT, 3), clients)
+    states = {client: PrivateState() for client in range(CLIENTS)}
+    updates = course.updates(dict.fromkeys(range(CLIENTS), course.any.initial), states, 1)
+    assert not updates[broken].any()
+    assert not states[broken].arrays()
+    for client in OF["cancer"]:
+        assert client == broken or updates[client].any()
+
+
+def test_what_a_client_puts_into_an_evaluation_is_within_the_clip_and_about_its_task() -> None:
+    schemes = _schemes()
+    for name, group in OF.items():
+        one = DEALT[group[0]]
+        fitted = Fitted(one, schemes[name], schemes[name].initial, PrivateState())
+        put = values(fitted)
+        assert ("digit" in put) == (name in GENERAL)
+        assert ("right" in put) == (name != "diabetes")
+        assert np.linalg.norm(encode_metrics(put, metrics=METRICS)) <= metrics_clip(METRICS) * (1 + 1e-12)
+
+
+def test_digits_under_other_names_are_counted_in_the_general_tasks_names() -> None:
+    def oracle(shared: object, state: object, inputs: np.ndarray) -> np.ndarray:
+        return np.eye(10)[np.asarray(one.own.targets)]
+
+    one = DEALT[OF["renamed"][0]]
+    scheme = replace(_schemes()["renamed"], predict=oracle)
+    counts = Fitted(one, scheme, scheme.initial, PrivateState()).counts()
+    digits = 9 - np.asarray(one.own.targets)
+    assert counts[:, 0].tolist() == np.bincount(digits, minlength=10).tolist()
+    assert not counts[:, 1:].any()
+
+
+def test_a_run_says_everything_that_a_table_asks_for_and_is_the_same_again() -> None:
+    found = run("apart", 3, SHORT)
+    assert {column.key for column in multitask.STUDY.columns} <= found.figures.keys()
+    assert {chart.key for chart in multitask.STUDY.charts} == found.curves.keys()
+    assert all(np.isfinite(value) for value in found.figures.values())
+    assert found == run("apart", 3, SHORT)
+    assert run("local", 3, SHORT).figures["harmed"] == 0.0
+
+
+def test_an_alone_client_that_cannot_train_is_an_error_and_no_row() -> None:
+    bad = ClientData(images=np.zeros((3, INPUTS + 1)), labels=np.zeros(3, dtype=np.int64), classes=2)
+    clients = (replace(DEALT[OF["cancer"][0]], train=bad),)
+    with pytest.raises(DataError):
+        multitask._alone(clients, 3)
