@@ -1,9 +1,11 @@
 """The study of many tasks: how it deals, who is summed with whom, and what its evaluation may say."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from dp.metrics import encode_metrics, metrics_clip
 from personalization.data import ClientData
@@ -16,6 +18,16 @@ from protocols.studies import multitask
 from protocols.studies.multitask import Layout, layout, run
 from protocols.studies.tasks_7 import CLIENTS, GENERAL, SIZES, TASKS, Client, dealt, members
 from protocols.studies.tasks_7_released import METRICS, Fitted, values
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The tensors are small: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 SHORT = replace(multitask.STUDY.settings, rounds=2, seeds=1, masked=False)
 DEALT = dealt(3)
