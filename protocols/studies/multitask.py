@@ -298,7 +298,7 @@ def promises(found: Findings) -> Iterator[Promise]:
     lift = found.mean("balanced", "worst") - found.mean("common", "worst")
     cost = found.mean("common", "accuracy") - found.mean("balanced", "accuracy")
     words = f"{100 * lift:+.1f} points, for {100 * cost:.1f} of the mean"
-    yield Promise("balanced weights lift the worst group of one base", words, lift > 0)
+    yield Promise("balanced weights lift the worst group of one base, on average", words, lift > 0)
     harmed = max(found.worst(method, "harmed") for method in ("apart", "slots"))
     others = max(found.worst(method, "harmed") for method in ("common", "balanced"))
     words = f"{harmed:.1%}, where one base for all harms up to {others:.1%}"
@@ -371,8 +371,8 @@ STUDY: Final = Study(
         "Training sums are exact. A sum of ten clients bounds nothing about one of them, and neither does a "
         "slot's: that groups are private hides who is in them, not what they learned together.",
         f"An epsilon of {EPSILON:g} promises little. It is what figures of {CLIENTS} clients cost.",
-        "Counting opens a group of six or eight in some seeds and not in others. Whoever is in one that stays "
-        "closed gains nothing, and that is the worst group.",
+        "Counting opens a group of six or eight in some seeds and not in others. Whoever is in one that "
+        "stays closed gains nothing, and that is the worst group.",
         "Widths and steps were chosen on two of the three seeds, by the figures that are shown.",
         "Truths are those of forty held-out examples of each client, without the cap on its counts; digits "
         "and tables are compared as families, since groups of six are not told at this epsilon.",

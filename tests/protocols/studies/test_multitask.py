@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dp.metrics import encode_metrics, metrics_clip
-from personalization.data import ClientData
+from personalization.data import ClientData, Pairs
 from personalization.engine import Algorithm
 from personalization.errors import DataError
 from personalization.multitask import algorithms
@@ -97,7 +97,7 @@ def test_masked_groups_train_as_plain_ones_to_the_last_bit() -> None:
 
 def test_a_client_whose_step_fails_hands_in_zeros_and_keeps_what_it_had() -> None:
     broken = OF["cancer"][1]
-    # A label that its head does not have: the step of this client alone raises.
+    # A column more than the base takes: the step of this client alone raises.
     bad = ClientData(images=np.zeros((3, INPUTS + 1)), labels=np.zeros(3, dtype=np.int64), classes=2)
     clients = tuple(replace(one, train=bad) if at == broken else one for at, one in enumerate(DEALT))
     course = _course(layout("common", DEALT, 3), clients)
@@ -107,6 +107,19 @@ def test_a_client_whose_step_fails_hands_in_zeros_and_keeps_what_it_had() -> Non
     assert not states[broken].arrays()
     for client in OF["cancer"]:
         assert client == broken or updates[client].any()
+
+
+def test_a_loss_that_is_no_number_costs_its_client_the_round_and_nobody_else() -> None:
+    broken, course = OF["diabetes"][2], _course(layout("common", DEALT, 3))
+    # Squares of such numbers leave single precision: the loss is infinite and its gradient no number.
+    huge = Pairs(inputs=DEALT[broken].train.inputs, targets=np.full(DEALT[broken].train.examples, 1e300))
+    clients = tuple(replace(one, train=huge) if at == broken else one for at, one in enumerate(DEALT))
+    start = {client: PrivateState() for client in range(CLIENTS)}
+    models = dict.fromkeys(range(CLIENTS), course.any.initial)
+    found = _course(course.layout, clients).updates(models, start, 1)
+    want = course.updates(models, {client: PrivateState() for client in range(CLIENTS)}, 1)
+    assert not found[broken].any()
+    assert all(np.array_equal(found[at], want[at]) for at in range(CLIENTS) if at != broken)
 
 
 def test_what_a_client_puts_into_an_evaluation_is_within_the_clip_and_about_its_task() -> None:
