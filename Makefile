@@ -76,8 +76,8 @@ metrics-check: install  ## private evaluation: errors, coverage over 4,000 simul
 bench-stacked: install  ## a round of up to 1,000 clients in one process: stacked beside one by one (about a minute)
 	$(BIN)/python benchmarks/stacked.py
 
-studies: install  ## every comparison over three seeds, with verdicts (about fifteen minutes)
-	@for study in least-squares tasks-40 rotations; do echo "== $$study"; $(BIN)/secagg run $$study || exit 1; done
+studies: install  ## every comparison over three seeds, with verdicts (about twenty minutes)
+	@for study in least-squares tasks-40 multitask rotations; do echo "== $$study"; $(BIN)/secagg run $$study || exit 1; done
 
 soak: install  ## 2,000 rounds with dropouts: sums, memory, sealing keys, with verdicts (about two minutes)
 	$(BIN)/python benchmarks/soak.py

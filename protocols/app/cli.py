@@ -37,7 +37,7 @@ real, clients vanish at random, and the server sees sums only.
 
   digits, digits-1000: one private, noisy run, with a ledger and a private evaluation
 
-  least-squares: methods compared over seeds, through exact masked sums
+  least-squares, tasks-40, multitask, rotations: methods compared over seeds, through exact masked sums
 
 [bold]Examples[/bold]
 
