@@ -127,16 +127,14 @@ def table(chosen: Study, summary: dict[str, Any]) -> Table:
     grid = Table("method", *columns, title=title)
     for method in chosen.methods:
         row = summary["methods"][method.key]
-        grid.add_row(method.label, *(spread(row[c.key]["values"], c.kind) for c in shown))
+        grid.add_row(method.label, *("\n".join(spread(row[c.key]["values"], c.kind)) for c in shown))
     return grid
 
 
-def spread(values: list[float], kind: Kind) -> str:
-    """A mean, and the range where there are several values."""
-    mean = written(statistics.fmean(values), kind)
-    if len(values) == 1:
-        return mean
-    return f"{mean}  ({written(min(values), kind)} to {written(max(values), kind)})"
+def spread(values: list[float], kind: Kind) -> tuple[str, str]:
+    """A mean, and the range; empty where there is one value."""
+    span = f"{written(min(values), kind)} to {written(max(values), kind)}" if len(values) > 1 else ""
+    return written(statistics.fmean(values), kind), span
 
 
 def lines(summary: dict[str, Any]) -> list[str]:

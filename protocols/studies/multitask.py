@@ -360,7 +360,7 @@ STUDY: Final = Study(
             "Precision and recall of the digits, as released",
             "released less true",
             "precision of 0 to 9, then recall of 0 to 9",
-            "percent",
+            "plain",
             "A figure that drowned in noise is drawn at zero.",
             methods=("common", "apart", "slots"),
         ),

@@ -133,5 +133,5 @@ def test_settings_out_of_range_are_refused_by_name(change: str) -> None:
 
 
 def test_figures_are_written_by_their_kind() -> None:
-    assert studying.spread([0.5], "percent") == "50.0%"
-    assert studying.spread([1e-3, 3e-3], "error") == "2.0e-03  (1.0e-03 to 3.0e-03)"
+    assert studying.spread([0.5], "percent") == ("50.0%", "")
+    assert studying.spread([1e-3, 3e-3], "error") == ("2.0e-03", "1.0e-03 to 3.0e-03")
