@@ -9,8 +9,8 @@ import pytest
 from dp.accounting import named_epsilons
 from dp.ledger import Ledger
 from dp.planning import colluding_epsilon
-from protocols.app import cli
 from protocols.app import run as application
+from protocols.app import telling
 from protocols.errors import ConfigError, ThresholdError
 from protocols.learning import federated
 from protocols.learning.scenarios import Settings, load
@@ -57,7 +57,7 @@ def test_training_ends_early_keeps_its_results_and_evaluates_with_what_was_kept_
     assert "12 of 12 clients sat out training round 3 of 4" in kept["ended_early_reason"]
     assert kept["released"].keys() == {"personalized_mean", "gain_mean"}
     assert (tmp_path / "run" / "model.safetensors").stat().st_size > 0
-    assert "after 2 of 4 rounds: 12 of 12 clients sat out" in cli._clipping_and_end(summary)[0]
+    assert "after 2 of 4 rounds: 12 of 12 clients sat out" in telling._clipping_and_end(summary)[0]
     assert "Training ended early" in (tmp_path / "run" / "report.html").read_text()
 
 

@@ -145,6 +145,7 @@ def test_digits_under_other_names_are_counted_in_the_general_tasks_names() -> No
     assert not counts[:, 1:].any()
 
 
+@pytest.mark.slow
 def test_a_run_says_everything_that_a_table_asks_for_and_is_the_same_again() -> None:
     found = run("apart", 3, SHORT)
     assert {column.key for column in multitask.STUDY.columns} <= found.figures.keys()

@@ -143,7 +143,9 @@ def test_the_edges_of_the_residues_are_exact(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("clients", "bits"), [(100, 16), (1000, 17), (20, 8)])
+@pytest.mark.parametrize(
+    ("clients", "bits"), [(100, 16), pytest.param(1000, 17, marks=pytest.mark.exhaustive), (20, 8)]
+)
 def test_masked_packed_sums_of_a_full_cohort_are_exact(clients: int, bits: int) -> None:
     """All clients at the corner of their domain, so that noise and sums reach as far as they can."""
     bound = 2 ** (bits - 1) - 1
