@@ -33,7 +33,8 @@ def opened(name: str, sent: list[bytes], length: int) -> np.ndarray:
 
 def assert_sum(name: str, found: np.ndarray, vectors: list[np.ndarray]) -> None:
     if isinstance(SETS[name], Ckks):
-        assert np.abs(found - np.sum(vectors, axis=0)).max() < 1e-8
+        # Encryption draws its own noise: about 2e-9 a slot here, and one of thousands lies far out.
+        assert np.abs(found - np.sum(vectors, axis=0)).max() < 1e-7
     else:
         expected = np.sum([v.astype(object) for v in vectors], axis=0) % SETS[name].plain_modulus
         assert found.tolist() == expected.tolist()
