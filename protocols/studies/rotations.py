@@ -121,14 +121,10 @@ Courses = dict[str, Course]
 
 def _begun(seed: int, *names: str) -> Courses:
     """The models to choose among that are trained, before their first round; sums in clear."""
-    schemes = {
-        "personal": ridge(seed),
-        "global": gradient_scheme("fedavg", seed),
-        "group": gradient_scheme("ifca", seed),
-    }
+    networks = {"global": "fedavg", "group": "ifca"}
     found = Courses()
     for name in names:
-        scheme = schemes[name]
+        scheme = gradient_scheme(networks[name], seed) if name in networks else ridge(seed)
         sums = PlainSums(length=scheme.algorithm.summed, clip=scheme.clip, bits=scheme.bits)
         found[name] = scheme.course(sums, clients=CLIENTS, seed=seed)
     return found
