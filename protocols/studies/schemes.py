@@ -4,7 +4,7 @@ Rates and steps of gradient schemes come from one round of trials at 40 clients;
 product's own setting, tuned on validation splits of other federations (`personalization.tasks`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,19 +88,20 @@ def ridge(seed: int) -> Scheme:
 
 def gradient_scheme(key: str, seed: int) -> Scheme:
     """A scheme of gradient steps by its name. Its differences are averaged, and far within the clip."""
-    made: dict[str, Algorithm] = {}
-    if key == "fedavg":
-        made[key] = fedavg(model(seed), steps=FIVE)
-    elif key == "fedavg-tuned":
-        made[key] = fedavg_finetuned(model(seed), steps=FIVE, tuning=Descent(steps=50, rate=0.1))
-    elif key == "ditto":
-        made[key] = ditto(model(seed), steps=FIVE, personal=Descent(steps=5, rate=0.3, prox=0.1))
-    elif key == "ifca":
-        starts = [model(seed + 1000 * slot).initial().double().numpy() for slot in range(SLOTS)]
-        made[key] = ifca(model(seed), starts=starts, steps=FIVE)
-    elif key == "fedper":
-        made[key] = fedper(model(seed, BODY), steps=FIVE)
-    return Scheme(made[key], sgd(rate=1.0), clip=64.0, bits=24)
+    tuning = Descent(steps=50, rate=0.1)
+    make: dict[str, Callable[[], Algorithm]] = {
+        "fedavg": lambda: fedavg(model(seed), steps=FIVE),
+        "fedavg-tuned": lambda: fedavg_finetuned(model(seed), steps=FIVE, tuning=tuning),
+        "ditto": lambda: ditto(model(seed), steps=FIVE, personal=Descent(steps=5, rate=0.3, prox=0.1)),
+        "ifca": lambda: ifca(model(seed), starts=_starts(seed), steps=FIVE),
+        "fedper": lambda: fedper(model(seed, BODY), steps=FIVE),
+    }
+    return Scheme(make[key](), sgd(rate=1.0), clip=64.0, bits=24)
+
+
+def _starts(seed: int) -> list[np.ndarray]:
+    """Of the slots: networks of other seeds."""
+    return [model(seed + 1000 * slot).initial().double().numpy() for slot in range(SLOTS)]
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ class _Watch:
             self._new, self._hits = self._new + len(found), self._hits + sum(found)
         else:
             self._old, self._false = self._old + len(found), self._false + sum(found)
-        if not self._refits:
+        if not self._refits or not any(found):
             return course
         # An empty state is where everybody starts; the head is fitted before the shared part is touched.
         fresh = [PrivateState() if moved else kept for moved, kept in zip(found, course.private, strict=True)]
@@ -202,8 +202,8 @@ class _Watch:
         return replace(
             course,
             private=tuple(
-                new if moved else kept
-                for moved, new, kept in zip(found, refitted, course.private, strict=True)
+                fitted if moved else kept
+                for moved, fitted, kept in zip(found, refitted, course.private, strict=True)
             ),
         )
 
