@@ -16,6 +16,8 @@ from secagg.secret import SecretBytes
 from . import wire
 from .cohort import Ids, Seat, make_cohort
 from .context import SERVER, ClientId, RoundContext, model_digest
+from .encrypted.client import AwaitPlain, accept_key
+from .encryption import Encryption
 from .enrolment import check_enrolment
 from .errors import (
     Code,
@@ -45,6 +47,7 @@ from .messages import (
     Body,
     Certified,
     ClientAbort,
+    EncryptedOpen,
     Invitation,
     Join,
     RoundOpen,
@@ -86,7 +89,7 @@ class ClientSession:
         self._me, self._identity, self._policy, self._entropy = me, identity, policy, entropy
         self._threads = threads
         self._session: Session = AwaitInvitation()
-        self._round: machine.ClientState | None = None
+        self._round: machine.ClientState | AwaitPlain | None = None
         self._last_input, self._last_outputs = b"", list[Output]()
         self._seen: set[bytes] = set()
         self._last_heard = 0.0
@@ -111,7 +114,13 @@ class ClientSession:
         return session
 
     def memory(self) -> tuple[ClientKnown, machine.ClientState | None]:
-        """What `recall` takes."""
+        """What `recall` takes.
+
+        Raises:
+            SessionOverError: In a round under CKKS, which is over before a restoration could go on with it.
+        """
+        if isinstance(self._round, AwaitPlain):
+            raise SessionOverError("a round under 'ckks' is not saved: its key serves one process")
         outputs, seen = tuple(self._last_outputs), frozenset(self._seen)
         known = ClientKnown(self._session, self._last_input, outputs, seen, self._last_heard, self._model)
         return known, self._round
@@ -164,17 +173,21 @@ class ClientSession:
                 may remove different ones.
         """
         # T05: the state that takes an input ends with it.
-        if not isinstance(self._round, machine.AwaitInput):
+        if not isinstance(self._round, machine.AwaitInput | AwaitPlain):
             raise SessionOverError("no round of this session awaits an input")
         if round is not None and round != self._round.context.round:
             raise SessionOverError(f"round {self._round.context.round} awaits an input, not round {round}")
         config = self._round.place.config
         key: SecretBytes | None = None
+        message: Body
         if config.surplus is not None and noise_seed is not None:
             key = surplus_key(noise_seed, config=config)
             self._require_fresh(key)
         try:
-            self._round, message = self._round.submit(vector, surplus=key, threads=self._threads)
+            if isinstance(self._round, AwaitPlain):
+                self._round, message = self._round.submit(vector)
+            else:
+                self._round, message = self._round.submit(vector, surplus=key, threads=self._threads)
         except ProtocolError as error:
             return self._poison(error)
         if key is not None and isinstance(self._session, Seated):
@@ -208,7 +221,7 @@ class ClientSession:
                 return []
             case Seated() as seated:
                 wire.check_session(envelope, seated.context)
-                if envelope.kind == "open" and envelope.round >= seated.next_round:
+                if envelope.kind in ("open", "open-encrypted") and envelope.round >= seated.next_round:
                     return self._open_round(seated, envelope, now)
                 if envelope.round < seated.next_round - 1:
                     return None  # of a round that is over for this client
@@ -275,8 +288,12 @@ class ClientSession:
 
     def _open_round(self, seated: Seated, envelope: wire.Envelope, now: float) -> list[Output]:
         """A new round begins; an unfinished one is given up and its secrets with it."""
-        message = wire.decode_body(envelope, RoundOpen)
         config = find_config(seated.task, envelope.config_hash)
+        message: RoundOpen | EncryptedOpen
+        if config.cipher is None:
+            message = wire.decode_body(envelope, RoundOpen)
+        else:
+            message = wire.decode_body(envelope, EncryptedOpen)
         if now >= seated.expires:
             raise PolicyRefusedError(
                 Code.ENROLMENT_EXPIRED, f"the enrolment list expired at {seated.expires}"
@@ -295,9 +312,16 @@ class ClientSession:
             seated = ratchet(seated)
         cohort, model = seated.cohort.digest, model_digest(message.model)
         context = RoundContext(envelope.session, envelope.round, config.hash, cohort, model)
-        place = take_place(self._me, seated, config)
-        self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
+        encryption: Encryption | None = None
+        if isinstance(message, EncryptedOpen):
+            encryption = accept_key(message, config=config, context=context, policy=self._policy)
+            context = replace(context, key_digest=encryption.digest)
+        place = take_place(self._me, seated, config, encryption)
         self._session = ratchet(seated)
+        if encryption is not None and config.protection == "ckks":
+            self._round = AwaitPlain(place, context, encryption)
+            return [NeedInput(context.round, config, message.model, context.cohort_digest)]
+        self._round, reply = machine.open_round(place, context, seed=seated.seed, channels=seated.channels)
         self._model = message.model
         return [self._send(context, reply)]
 
@@ -306,7 +330,7 @@ class ClientSession:
         state = self._round
         if state is None and isinstance(self._session, Seated) and envelope.round < self._session.next_round:
             return None  # of a round this client has given up
-        if state is None or isinstance(state, machine.AwaitInput | machine.Done):
+        if state is None or isinstance(state, machine.AwaitInput | AwaitPlain | machine.Done):
             raise OutOfOrderError(
                 Code.UNEXPECTED_MESSAGE,
                 f"a {envelope.kind!r} message where none is expected",

@@ -170,7 +170,7 @@ def _write_array(array: NDArray[Any]) -> list[Any]:
 
 def _read_array(plain: Any, _: FindTable) -> NDArray[Any]:
     name, data = plain
-    if name not in ("<u2", "<u4", "<u8", "<i8"):
+    if name not in ("<u2", "<u4", "<u8", "<i8", "<f8"):
         raise StateError(f"no state holds an array of {name!r:.20}")
     return np.frombuffer(data, name).copy()
 
@@ -201,6 +201,7 @@ _FOREIGN: Final[dict[Any, _Codec]] = {
     ProtocolError: _Codec(_write_error, _read_error),
     Words: _ARRAY,
     NDArray[np.int64]: _ARRAY,
+    NDArray[np.float64]: _ARRAY,
     Place: _TABLE,
     Round: _TABLE,
 }

@@ -7,7 +7,7 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,9 +29,9 @@ from secagg.ring import Ring
 from .checks import require_integer, require_positive
 from .errors import ConfigError
 from .layout import MAX_SEGMENTS, UPDATE, Layout, Segment, arrange
+from .protection import Cipher, Protection, check_protection, choose_cipher, least_decrypted
 from .thresholds import ServerModel, complete_thresholds, sparse_thresholds
 
-Protection = Literal["masks"]
 Rounding = Literal["nearest", "stochastic"]
 
 MAX_CLIENTS = 10_000
@@ -115,7 +115,8 @@ class RoundConfig:
         degree: k, even, or None for the complete graph.
         server: The adversary the thresholds are chosen against.
         noise: None, or the law every client adds a share of.
-        protection: "masks".
+        protection: "masks"; "bfv-masked", masked and under BFV, so that the server learns no sum; "ckks",
+            under CKKS alone: for a semi-honest server, and approximate.
         segments: What is summed beside the update, in the same vector.
         weight_bound: W: every client has an integer weight from 0 to W, which multiplies its update and
             travels in a slot of its own. None for no weights.
@@ -128,6 +129,7 @@ class RoundConfig:
         layout: Where segments and weight lie, and the vector's L2 bound. Derived.
         local_variance: Variance each client adds, grid units squared; 0 without noise. Derived.
         encoding: Integers to ring words, in the narrowest ring in which no sum wraps. Derived.
+        cipher: The encryption in which no sum overflows; None under masks alone. Derived.
     """
 
     clients: int
@@ -149,6 +151,7 @@ class RoundConfig:
     layout: Layout = field(compare=False, repr=False)
     local_variance: float = field(compare=False, repr=False)
     encoding: Encoding = field(compare=False, repr=False)
+    cipher: Cipher | None = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -184,7 +187,8 @@ class RoundConfig:
         if server not in ("active", "semi-honest"):
             raise ConfigError(f"server is 'active' or 'semi-honest', not {server!r}")
         if protection != "masks":
-            raise ConfigError(f"protection is 'masks', not {protection!r}")
+            surplus = noise is not None and noise.remove_surplus
+            check_protection(protection, server, ring_tricks=surplus or modulus_bits is not None)
         _check_grid(rounding, rotation, modulus_bits, noise)
         if modulus_bits is not None and (segments or weight_bound is not None):
             raise ConfigError(
@@ -192,6 +196,8 @@ class RoundConfig:
             )
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         require_integer("corrupt", corrupt, 1, clients - 2)
+        if protection == "ckks" and minimum_survivors is None:
+            minimum_survivors = max(least_decrypted(clients), corrupt + 2)
         if degree is None:
             threshold, minimum_survivors = complete_thresholds(
                 clients, corrupt, threshold, minimum_survivors, server
@@ -219,6 +225,7 @@ class RoundConfig:
         object.__setattr__(self, "local_variance", self._local_variance())
         self._check_surplus()
         object.__setattr__(self, "encoding", self._encoding())
+        object.__setattr__(self, "cipher", self._cipher())
 
     @property
     def grid(self) -> Grid:
@@ -297,12 +304,8 @@ class RoundConfig:
         return variance
 
     def _encoding(self) -> Encoding:
-        tail = 0
         try:
-            if self.noise is not None:
-                log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.words))
-                tail = skellam_tail(self.clients * self.local_variance, log2_probability=log2_probability)
-            tight = Encoding(self.clients, self.layout.bound, tail)
+            tight = Encoding(self.clients, self.layout.bound, self._tail(self.clients, 1))
         except (CapacityError, DPInputError, OverflowError) as error:
             raise ConfigError(str(error)) from error
         if self.modulus_bits is not None:
@@ -312,6 +315,17 @@ class RoundConfig:
                 raise ConfigError(f"modulus_bits: {error}") from error
         # Short vectors would need more spare bits than a word has; they get what there is.
         return replace(tight, spare=min(-(-_GARBAGE_BITS // self.words), 64 - tight.width))
+
+    def _cipher(self) -> Cipher | None:
+        one = self.layout.bound + self._tail(1, self.clients)
+        return choose_cipher(self.protection, encoding=self.encoding, bound=one, words=self.words)
+
+    def _tail(self, clients: int, vectors: int) -> int:
+        """What noise of so many clients does not exceed in a run, in any coordinate of so many vectors."""
+        if self.noise is None:
+            return 0
+        log2_probability = _LOG2_WRAP_PER_ROUND - math.ceil(math.log2(self.words * vectors))
+        return skellam_tail(clients * self.local_variance, log2_probability=log2_probability)
 
     @property
     def wrap_rate(self) -> float:
@@ -331,10 +345,26 @@ class RoundConfig:
         """The ring of the round."""
         return self.encoding.ring
 
+    @property
+    def vector_bytes(self) -> int:
+        """The most bytes of one client's vector as it is sent, masked or encrypted."""
+        return self.ring.packed_bytes(self.words) if self.cipher is None else self.cipher.vector_bytes
+
+    @property
+    def message_bytes(self) -> int:
+        """The most bytes of a vector, or of the key under which it is encrypted."""
+        return self.vector_bytes if self.cipher is None else max(self.vector_bytes, self.cipher.key_bytes)
+
     def without_noise(self) -> "RoundConfig":
         """The same round with no noise: for comparisons in a simulation."""
-        fields = {name: getattr(self, name) for name in _FIELDS}
-        return RoundConfig(**{**fields, "noise": None})
+        return self._with(noise=None)
+
+    def under_masks(self) -> "RoundConfig":
+        """The same round under masks alone, against an active server: for comparisons in a simulation."""
+        return self._with(protection="masks", server="active")
+
+    def _with(self, **changed: Any) -> "RoundConfig":
+        return RoundConfig(**{name: getattr(self, name) for name in _FIELDS} | changed)
 
     def to_bytes(self) -> bytes:
         """Canonical encoding: every field, resolved, in order, and the ring's bits derived from them.

@@ -15,6 +15,7 @@ SUITE: Final = "x25519-ed25519-aes256-sha256"
 ClientId = NewType("ClientId", int)
 
 MAX_CLIENT_ID: Final = (1 << 32) - 2
+CUSTODIAN: Final = ClientId((1 << 32) - 2)  # the key custodian's place, in sessions that have one
 SERVER: Final = ClientId((1 << 32) - 1)  # the server's place as a sender or receiver
 
 
@@ -28,6 +29,8 @@ class RoundContext:
         config_hash: 32 bytes.
         cohort_digest: 32 bytes in a round, of the cohort this party itself was shown; empty in set-up.
         model_digest: 32 bytes in a round, of the model bytes this party itself received; empty in set-up.
+        key_digest: 32 bytes in a round under encryption, of the custodian's key; else empty and no field of
+            the prefix.
     """
 
     session: bytes
@@ -35,6 +38,7 @@ class RoundContext:
     config_hash: bytes
     cohort_digest: bytes = b""
     model_digest: bytes = b""
+    key_digest: bytes = b""
     prefix: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,15 +51,16 @@ class RoundContext:
             self.config_hash,
             self.cohort_digest,
             self.model_digest,
+            *([self.key_digest] if self.key_digest else []),
         )
         object.__setattr__(self, "prefix", prefix)
 
     def public(self) -> "RoundContext":
         """The context without what a party may have been told differently: for aborts."""
-        return replace(self, cohort_digest=b"", model_digest=b"")
+        return replace(self, cohort_digest=b"", model_digest=b"", key_digest=b"")
 
     def bind(self, phase: str, sender: ClientId, receiver: ClientId) -> bytes:
-        """The context of one message or key: injective in all ten fields."""
+        """The context of one message or key: injective in all its fields."""
         return self.prefix + encode(phase, sender, receiver)
 
 

@@ -65,6 +65,10 @@ def require_room(task: Task) -> None:
     Raises:
         ConfigError: If so; names the sizes and what to do.
     """
+    if any(config.cipher is not None for config in task.configs):
+        raise ConfigError(
+            "a round under encryption is not saved, since its key lives in one process: take `open_server`"
+        )
     base, words = task.configs[0], max(config.words for config in task.configs)
     kind, neighbours = ("complete", base.clients - 1) if base.degree is None else ("sparse", base.degree)
     expected = _PAIR_BYTES[kind] * base.clients * neighbours + 8 * words
@@ -96,6 +100,11 @@ class DurableClient:
         policy: ClientPolicy,
         last: tuple[Header, SavedState] | None = None,
     ) -> None:
+        if policy.custodian:
+            raise ConfigError(
+                "a round under encryption is not saved, since its key lives in one process: take "
+                "`open_client`, or a policy that pins no custodian"
+            )
         self._session, self._me, self._identity = session, me, identity
         self._policy = _policy_digest(policy)
         self._header: Header | None = last[0] if last is not None else None

@@ -19,7 +19,7 @@ from .checks import require_unpublished
 from .context import ClientId
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_MEMBERS, Body, Ids, Key, Signature
-from .policy import ClientPolicy
+from .policy import Insists
 
 
 class Enrolment(Body, frozen=True):
@@ -67,7 +67,7 @@ def enrol(
     return Enrolment(serial, expires, ids, keys, authority.sign(_signed_bytes(serial, expires, ids, keys)))
 
 
-def check_enrolment(data: bytes, policy: ClientPolicy, *, now: float) -> Enrolment:
+def check_enrolment(data: bytes, policy: Insists, *, now: float) -> Enrolment:
     """Decode a list and hold it against the policy's authority, serial and the time.
 
     Raises:
@@ -88,7 +88,7 @@ def check_enrolment(data: bytes, policy: ClientPolicy, *, now: float) -> Enrolme
         verify(policy.authority, enrolment.signature, signed)
     except (msgspec.DecodeError, SignatureError, RecursionError, UnicodeDecodeError) as error:
         raise PolicyRefusedError(
-            Code.ENROLMENT_SIGNATURE, "the enrolment list is not signed by this client's authority"
+            Code.ENROLMENT_SIGNATURE, "the enrolment list is not signed by the authority that is pinned"
         ) from error
     if enrolment.serial < policy.minimum_serial:
         raise PolicyRefusedError(

@@ -116,6 +116,21 @@ class Code(StrEnum):
         "A config that is malformed, cannot hold its sum, or is none of the task's.",
         "Make configs with RoundConfig, in the same version at both ends.",
     )
+    PROTECTION_POLICY = (
+        "protection-refused",
+        "The task is protected in a way that this party does not accept, or under no custodian it knows.",
+        "Compare the policy's protections and its custodian's key.",
+    )
+    FLOODING_POLICY = (
+        "flooding-policy-violation",
+        "The custodian would release sums with less flooding than this client insists on.",
+        "Raise the custodian's flooding bits.",
+    )
+    CUSTODIAN_SIGNATURE = (
+        "custodian-signature-invalid",
+        "The custodian whom this client knows did not sign this key for this round, cohort and model.",
+        "Compare the policy's custodian key; the server may show clients and custodian different rounds.",
+    )
     # FaultyPeerError: the suspect alone can have done this
     UNKNOWN_IDENTITY = (
         "unknown-identity",
@@ -152,6 +167,11 @@ class Code(StrEnum):
         "The sum cannot be one of inputs within their bounds.",
         "Some client submitted garbage, and nobody can say which: run another round.",
     )
+    CIPHERTEXT = (
+        "ciphertext-invalid",
+        "A ciphertext that is none of the round's parameters, or too few or too many of them.",
+        "The sender is excluded.",
+    )
     PEER_ABORTED = (
         "peer-aborted",
         "A client left, with a code of its own.",
@@ -182,6 +202,21 @@ class Code(StrEnum):
         "survivor-set-invalid",
         "U3 is too small, lacks this client, or is no part of U2; or tags are not aligned to it.",
         "The server is at fault.",
+    )
+    ENCRYPTION_KEY = (
+        "encryption-key-invalid",
+        "A round's key that is no public key of the declared parameters, or holds more than that.",
+        "The custodian or the server is at fault, or they run other versions.",
+    )
+    MANIFEST_INVALID = (
+        "manifest-invalid",
+        "What is to be decrypted does not name enough clients of the cohort, or not their signed messages.",
+        "The server is at fault; the round's key is gone, and nothing was opened.",
+    )
+    KEY_SPENT = (
+        "key-spent",
+        "A round's key that has been used, or was never made: it decrypts once.",
+        "The server asks twice; open another round.",
     )
     # FaultyServerOrPeerError: proof against the pair, not against either
     PEER_KEY_SIGNATURE = (

@@ -14,6 +14,7 @@ from . import wire
 from .cohort import Cohort, Ids, Seat
 from .config import RoundConfig
 from .context import ClientId, RoundContext
+from .encryption import Encryption
 from .errors import (
     Code,
     FaultyServerOrPeerError,
@@ -91,9 +92,11 @@ class ClientKnown:
     model: bytes = field(repr=False)
 
 
-def take_place(me: ClientId, seated: Seated, config: RoundConfig) -> Place:
+def take_place(
+    me: ClientId, seated: Seated, config: RoundConfig, encryption: Encryption | None = None
+) -> Place:
     """A client's place in a round of this config."""
-    return Place(me, seated.cohort, seated.holders, seated.tag_keys, config)
+    return Place(me, seated.cohort, seated.holders, seated.tag_keys, config, encryption)
 
 
 def check_member(context: RoundContext, client: ClientId, seat: Seat, signature: bytes) -> None:

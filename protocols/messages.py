@@ -26,6 +26,10 @@ Records = Annotated[tuple[Record, ...], Meta(max_length=MAX_MEMBERS)]
 SurplusSeeds = Annotated[bytes, Meta(max_length=32 * 32)]
 ConfigBytes = Annotated[bytes, Meta(max_length=4096)]
 CodeText = Annotated[str, Meta(max_length=64)]
+# A ciphertext is far shorter; a vector of 2^28 words takes fewer chunks.
+Chunks = Annotated[tuple[Annotated[bytes, Meta(max_length=1 << 20)], ...], Meta(max_length=1 << 18)]
+KeyBytes = Annotated[bytes, Meta(max_length=1 << 22)]
+Bits = Annotated[int, Meta(ge=0, le=255)]
 
 
 class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -64,6 +68,15 @@ class RoundOpen(Body, frozen=True):
     """A round begins; `model` is what every client trains on, or a digest of it."""
 
     model: Annotated[bytes, Meta(max_length=1 << 30)]
+
+
+class EncryptedOpen(Body, frozen=True):
+    """A round under encryption begins: the model, and the custodian's key as it signed it."""
+
+    model: Annotated[bytes, Meta(max_length=1 << 30)]
+    key: KeyBytes
+    flooding: Bits
+    signature: Signature
 
 
 class Deal(Body, frozen=True):
@@ -128,6 +141,12 @@ class Masked(Body, frozen=True):
     vector: bytes
 
 
+class Encrypted(Body, frozen=True):
+    """A client's whole vector under the custodian's key, a ciphertext for each chunk."""
+
+    chunks: Chunks
+
+
 class Consistency(Body, frozen=True):
     """The sender's view of U2 and U3, and a directed tag of it for each witness in U3, side by side."""
 
@@ -156,3 +175,41 @@ class ClientAbort(Body, frozen=True):
 
     code: CodeText
     suspects: Ids
+
+
+# Between the server and the key custodian
+
+
+class KeyRequest(Body, frozen=True):
+    """A round is about to begin: the digest of its model, to which the key is bound."""
+
+    model: Digest
+
+
+class EncryptionKey(Body, frozen=True):
+    """From the custodian: the round's public key, and the bits of flooding with which it will release.
+
+    Zero bits where nothing is approximate.
+    """
+
+    key: KeyBytes
+    flooding: Bits
+
+
+class UnfloodedKey(EncryptionKey, frozen=True):
+    """A key whose custodian will release without flooding: a kind of its own, so that transcripts show it."""
+
+
+class Contribution(Body, frozen=True):
+    """A line of the manifest: who sent a vector, the SHA-256 of that message's body, its signature."""
+
+    id: Id
+    digest: Digest
+    signature: Signature
+
+
+class Decrypt(Body, frozen=True):
+    """What is to be opened, once: the manifest, ascending, and the ciphertexts of the sum."""
+
+    manifest: Annotated[tuple[Contribution, ...], Meta(max_length=MAX_MEMBERS)]
+    chunks: Chunks

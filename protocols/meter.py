@@ -23,6 +23,7 @@ class Meter:
 
     clock: Callable[[], float] = stopped
     client_seconds: defaultdict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
+    custodian_seconds: float = 0.0
     server_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     upload_bytes: defaultdict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     download_bytes: defaultdict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -33,6 +34,13 @@ class Meter:
         begin = self.clock()
         yield
         self.client_seconds[client, phase] += self.clock() - begin
+
+    @contextmanager
+    def custodian(self) -> Iterator[None]:
+        """Count what happens inside as the key custodian's work."""
+        begin = self.clock()
+        yield
+        self.custodian_seconds += self.clock() - begin
 
     @contextmanager
     def server(self, phase: str) -> Iterator[None]:

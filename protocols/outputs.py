@@ -102,9 +102,11 @@ class Finished:
     Attributes:
         round: The round.
         total: int64 (config.words,), grid units, noise included.
-        survivors: Clients whose masked input was accepted, ascending.
-        answered: Clients that answered the unmasking, ascending.
+        survivors: Clients whose vector was accepted, ascending.
+        answered: Clients that answered the unmasking, ascending; the survivors where there was none.
         surplus: Of those, where the config removes surplus noise, the seeds of its parts (`protocols.noise`).
+        released: Under CKKS, what the custodian released before it was rounded: float64 (config.words,), grid
+            units.
     """
 
     round: int
@@ -112,6 +114,7 @@ class Finished:
     survivors: tuple[ClientId, ...]
     answered: tuple[ClientId, ...]
     surplus: Mapping[ClientId, bytes] = field(default_factory=dict)
+    released: NDArray[np.float64] | None = None
 
 
 Output = Send | Persist | NeedInput | Excluded | Refused | Aborted | Finished

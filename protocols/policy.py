@@ -2,17 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
+from secagg.encrypted.flooding import LEAST_BITS
 from secagg.parameters import InfeasibleError
 
 from .checks import require_integer
 from .config import RoundConfig
 from .context import ClientId
 from .errors import Code, PolicyRefusedError
+from .protection import Protection
 from .thresholds import ServerModel, smallest_threshold, whole_part
 
 _MAX_INTEGER: Final = (1 << 63) - 1
+
+
+class Insists(Protocol):
+    """What a task and its enrolment list are held against: a client's policy, or a custodian's."""
+
+    @property
+    def authority(self) -> bytes:
+        """Who signs enrolment lists."""
+
+    @property
+    def operator(self) -> bytes:
+        """Who signs tasks."""
+
+    @property
+    def minimum_serial(self) -> int:
+        """Oldest enrolment list accepted."""
+
+    def check(self, config: RoundConfig) -> None:
+        """Refuse a config that is weaker than this policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +46,12 @@ class ClientPolicy:
         corrupt_fraction: Fraction of the cohort assumed to collude with the server.
         minimum_survivors: Floor below which this client opens nothing.
         servers: Server models accepted.
+        protections: Protections accepted. CKKS is not among them unless it is said: it holds against a
+            semi-honest server and custodian alone.
+        custodian: Ed25519 key that signs the keys of rounds under encryption, 32 bytes; empty for none,
+            and no such round is accepted. Never the server's.
+        minimum_flooding: Least bits of flooding accepted under CKKS; below 30 the custodian's key is lost
+            with the first sum that it releases.
         minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
         minimum_serial: Oldest enrolment list accepted.
         maximum_rounds: Rounds this client takes part in per session; None for any number.
@@ -39,6 +66,9 @@ class ClientPolicy:
     corrupt_fraction: float = 1 / 3
     minimum_survivors: int = 3
     servers: frozenset[ServerModel] = frozenset({"active"})
+    protections: frozenset[Protection] = frozenset({"masks", "bfv-masked"})
+    custodian: bytes = b""
+    minimum_flooding: int = LEAST_BITS
     minimum_noise_multiplier: float = 0.0
     minimum_serial: int = 0
     maximum_rounds: int | None = None
@@ -47,6 +77,7 @@ class ClientPolicy:
 
     def __post_init__(self) -> None:
         require_integer("minimum_survivors", self.minimum_survivors, 0, _MAX_INTEGER)
+        require_integer("minimum_flooding", self.minimum_flooding, 0, 255)
         require_integer("minimum_serial", self.minimum_serial, 0, _MAX_INTEGER)
         require_integer("minimum_difference", self.minimum_difference, 1, _MAX_INTEGER)
         if self.maximum_rounds is not None:
@@ -65,6 +96,7 @@ class ClientPolicy:
         # T03: every clause is recomputed here from the client's own numbers.
         if config.server not in self.servers:
             raise PolicyRefusedError(Code.SERVER_POLICY, f"a {config.server} server is not accepted")
+        self._check_protection(config)
         corrupt = self.corrupt(config.clients)
         self._check_threshold(config, corrupt)
         if config.minimum_survivors < max(self.minimum_survivors, corrupt + 2):
@@ -106,6 +138,22 @@ class ClientPolicy:
                 f"the survivors differ from an earlier round's by {least} clients, "
                 f"this client accepts no fewer than {self.minimum_difference}",
                 phase="masked",
+            )
+
+    def _check_protection(self, config: RoundConfig) -> None:
+        if config.protection not in self.protections:
+            raise PolicyRefusedError(
+                Code.PROTECTION_POLICY, f"protection {config.protection!r} is not accepted"
+            )
+        if config.cipher is not None and not self.custodian:
+            raise PolicyRefusedError(
+                Code.PROTECTION_POLICY,
+                f"protection {config.protection!r} needs a custodian, and none is pinned",
+            )
+        if config.protection == "ckks" and self.remembers:
+            raise PolicyRefusedError(
+                Code.PROTECTION_POLICY,
+                "this client compares sets of survivors, and under 'ckks' none is told",
             )
 
     def _check_threshold(self, config: RoundConfig, corrupt: int) -> None:

@@ -22,6 +22,8 @@ class RoundResult:
             says so.
         exact: Whether the opened sum equals the integer sum of the survivors' vectors, which only a
             simulation can know.
+        sum_error: Largest error of a coordinate of the opened sum before it was rounded, grid units: CKKS is
+            approximate. Only a simulation can know it.
         round: From 1.
         transcript: The session's.
         seed: The session's.
@@ -43,6 +45,7 @@ class RoundResult:
     seed: int
     refused: tuple[Excluded | Refused, ...]
     noise_variance: float
+    sum_error: float
     segments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     weight: int | float | None = None
     seconds: float = 0.0

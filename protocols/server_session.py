@@ -5,13 +5,15 @@ anyone could have sent it; a signed one that breaks the protocol ends its sender
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import wire
 from .checks import require_finite
 from .cohort import Cohort, Ids, Seat, make_cohort
 from .config import RoundConfig
-from .context import SERVER, ClientId, RoundContext, model_digest
+from .context import CUSTODIAN, SERVER, ClientId, RoundContext, model_digest
+from .encrypted.server import AwaitKey, AwaitPlain, Collecting, require_custodian
 from .enrolment import Enrolment
 from .errors import (
     Code,
@@ -29,17 +31,21 @@ from .messages import (
     Certificates,
     ClientAbort,
     Consistency,
+    Encrypted,
+    EncryptionKey,
     Invitation,
     Join,
+    KeyRequest,
     Masked,
     Member,
     RoundOpen,
     Shares,
+    UnfloodedKey,
 )
 from .messages import Cohort as CohortMessage
 from .outputs import Aborted, Excluded, Output, Refused, Send
 from .pairwise import server as machine
-from .pairwise.unmasking import Round
+from .pairwise.unmasking import Deliver, Round, ServerOutput
 from .seating import require_witnesses, why_not_seated
 from .task import Task
 from .transcript import Transcript
@@ -79,6 +85,10 @@ class ServerSession:
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
         threads: How many cores may remove masks; no result depends on it.
+        custodian: Ed25519 key of the key custodian, 32 bytes, where the task's rounds are under encryption.
+
+    Raises:
+        ConfigError: If `now` is no finite number, or a task under encryption has no custodian or no library.
     """
 
     def __init__(
@@ -91,8 +101,11 @@ class ServerSession:
         recorder: Transcript | None = None,
         phase_seconds: float = 60.0,
         threads: int = 1,
+        custodian: bytes = b"",
     ) -> None:
         require_finite("now", now)
+        require_custodian(task, custodian, enrolment)
+        self._custodian = custodian
         self._task, self._recorder, self._phase_seconds = task, recorder, phase_seconds
         self._threads = threads
         self._identities = enrolment.members()
@@ -101,7 +114,7 @@ class ServerSession:
         self._joined: dict[ClientId, Member] = {}
         self._cohort: Cohort | None = None
         self._holders: dict[ClientId, Ids] = {}
-        self._state: machine.Collecting | None = None
+        self._state: Collecting | None = None
         self._excluded: set[ClientId] = set()
         self._seen: dict[tuple[ClientId, str], bytes] = {}
         self._rounds = 0
@@ -138,7 +151,13 @@ class ServerSession:
         return session
 
     def memory(self) -> tuple[ServerKnown, machine.Collecting | None]:
-        """What `recall` takes."""
+        """What `recall` takes.
+
+        Raises:
+            SessionOverError: In a round under encryption, whose sum of ciphertexts is not saved.
+        """
+        if isinstance(self._state, AwaitKey | AwaitPlain | machine.AwaitEncrypted):
+            raise SessionOverError("a round under encryption is not saved: its key serves one process")
         known = ServerKnown(
             self._base.session,
             self._joined,
@@ -169,10 +188,10 @@ class ServerSession:
         return self._state.phase if self._state is not None else ""
 
     def invite(self) -> list[Output]:
-        """The invitation, to everyone enrolled."""
+        """The invitation, to everyone enrolled, and to the custodian if there is one."""
         configs = tuple(config.to_bytes() for config in self._task.configs)
         invitation = Invitation(configs, self._task.signature, self._enrolment)
-        return [self._send(self._base, tuple(sorted(self._identities)), invitation)]
+        return [self._send(self._base, self._and_custodian(sorted(self._identities)), invitation)]
 
     def open_round(
         self, *, now: float, model: bytes = b"", config: RoundConfig | None = None
@@ -199,17 +218,20 @@ class ServerSession:
             self._base.session, self._rounds, config.hash, self._cohort.digest, model_digest(model)
         )
         table = Round(self._cohort, self._holders, config)
-        self._state = machine.open_round(table, context, clients)
         self._seen.clear()
         self.deadline = now + self._phase_seconds
+        if config.cipher is not None:
+            self._state = AwaitKey(table, context, clients, model)
+            return [self._send(context, (CUSTODIAN,), KeyRequest(context.model_digest))]
+        self._state = machine.open_round(table, context, clients)
         return [self._send(context, clients, RoundOpen(model))]
 
     def receive(self, sender: ClientId, data: bytes, now: float) -> list[Output]:
         """One message. `sender` is the transport's idea and only names whom to refuse."""
         try:
             envelope = wire.decode_envelope(data, limit=self._limit())
-            identity = self._identities.get(ClientId(envelope.sender))
-            if identity is None:
+            identity = self._identity_of(ClientId(envelope.sender))
+            if not identity:
                 raise WireError(Code.UNKNOWN_IDENTITY, f"client {envelope.sender} is not enrolled")
             context = self._context_of(envelope)
             wire.check_context(envelope, context)
@@ -234,8 +256,19 @@ class ServerSession:
         except OutOfOrderError as error:
             return [Refused(signer, error)]
         except ProtocolError as error:
+            if self._is_custodian(signer):
+                return [Refused(signer, error)]
             return self._exclude(signer, error, now)
         return self._advance(now)
+
+    def _is_custodian(self, sender: ClientId) -> bool:
+        return bool(self._custodian) and sender == CUSTODIAN
+
+    def _identity_of(self, sender: ClientId) -> bytes | None:
+        return self._custodian if self._is_custodian(sender) else self._identities.get(sender)
+
+    def _and_custodian(self, clients: Iterable[ClientId]) -> tuple[ClientId, ...]:
+        return (*clients, CUSTODIAN) if self._custodian else tuple(clients)
 
     def tick(self, now: float) -> list[Output]:
         """Close a phase whose deadline has come."""
@@ -258,7 +291,7 @@ class ServerSession:
             self._joined[sender] = Member(sender, join.channel_key, envelope.signature)
             return
         state = self._state
-        if state is None or sender not in state.waiting or wire.KINDS[envelope.kind] is not state.expects:
+        if state is None or sender not in state.waiting or not self._is_expected(envelope.kind):
             raise OutOfOrderError(
                 Code.UNEXPECTED_MESSAGE,
                 f"a {envelope.kind!r} message of client {sender} comes too late or too early",
@@ -275,6 +308,11 @@ class ServerSession:
                 state.accept(sender, wire.decode_body(envelope, Certificates))
             case machine.AwaitUnmask():
                 state.accept(sender, wire.decode_body(envelope, Answer))
+            case AwaitKey():
+                kind = UnfloodedKey if envelope.kind == "unflooded-key" else EncryptionKey
+                state.accept(sender, wire.decode_body(envelope, kind), envelope.signature)
+            case machine.AwaitEncrypted() | AwaitPlain():
+                state.accept(sender, wire.decode_body(envelope, Encrypted), wire.contribution(envelope))
         state.waiting.discard(sender)
 
     def _is_news(self, sender: ClientId, envelope: wire.Envelope, digest: bytes) -> bool:
@@ -299,7 +337,11 @@ class ServerSession:
         if self._cohort is None:
             return kind == "join" and sender in self._joined
         state = self._state
-        return state is not None and wire.KINDS[kind] is state.expects and sender in state.inbox
+        return state is not None and self._is_expected(kind) and sender in state.inbox
+
+    def _is_expected(self, kind: str) -> bool:
+        """Whether the phase collects messages of this kind; a key may be unflooded."""
+        return self._state is not None and issubclass(wire.KINDS[kind], self._state.expects)
 
     def _exclude(self, sender: ClientId, error: ProtocolError, now: float) -> list[Output]:
         self._excluded.add(sender)
@@ -333,9 +375,7 @@ class ServerSession:
             self._state = following
         return [*(self._translate(result, following.context) for result in results), *self._advance(now)]
 
-    def _close_phase(
-        self, state: machine.Collecting
-    ) -> tuple[machine.Collecting | machine.Done, list[machine.ServerOutput]]:
+    def _close_phase(self, state: Collecting) -> tuple[Collecting | machine.Done, list[ServerOutput]]:
         if isinstance(state, machine.AwaitUnmask):
             return state.close(threads=self._threads)
         return state.close()
@@ -365,10 +405,10 @@ class ServerSession:
         seats = {v: Seat(self._identities[v], self._joined[v].channel_key) for v in ids}
         self._cohort = make_cohort(self._base, seats, base)
         self._holders = self._cohort.all_holders()
-        return [self._send(self._base, tuple(ids), CohortMessage(members))]
+        return [self._send(self._base, self._and_custodian(ids), CohortMessage(members))]
 
-    def _translate(self, result: machine.ServerOutput, context: RoundContext) -> Output:
-        if isinstance(result, machine.Deliver):
+    def _translate(self, result: ServerOutput, context: RoundContext) -> Output:
+        if isinstance(result, Deliver):
             return self._send(context, result.to, result.body)
         return result
 
@@ -396,5 +436,5 @@ class ServerSession:
     def _limit(self) -> int:
         """No honest message is longer: a vector, or records for the whole cohort."""
         base = self._task.configs[0]
-        longest = max(config.ring.packed_bytes(config.words) for config in self._task.configs)
+        longest = max(config.message_bytes for config in self._task.configs)
         return 4096 + max(longest, 256 * base.clients)

@@ -18,7 +18,9 @@ from secagg.secret import SecretBytes
 
 from .checks import require_integer
 from .config import RoundConfig
-from .context import MAX_CLIENT_ID, ClientId
+from .context import CUSTODIAN, MAX_CLIENT_ID, ClientId
+from .encrypted.custodian import CustodianSession
+from .encrypted.policy import CustodianPolicy
 from .enrolment import enrol
 from .errors import ConfigError, InputError, SessionOverError
 from .meter import Meter
@@ -61,6 +63,7 @@ class Federation:
         commit: Called with the record of each sum about to be opened, before it is.
         meter: Where cost is counted.
         on_phase: Told the round's number and each phase as it begins.
+        custodian: The key custodian's policy, in sessions under encryption; its two keys are filled in.
         processes: With more than one, clients live in so many worker processes and `clients` is empty; no
             result depends on it. `close` or a `with` block ends them.
 
@@ -79,6 +82,7 @@ class Federation:
         commit: Callable[[Opening], None] | None = None,
         meter: Meter | None = None,
         on_phase: Callable[[int, str], None] = lambda number, phase: None,
+        custodian: CustodianPolicy | None = None,
         processes: int = 1,
     ) -> None:
         require_integer("processes", processes, 1, MAX_PROCESSES)
@@ -92,7 +96,15 @@ class Federation:
         authority, operator = signing_key(root, "authority"), signing_key(root, "operator")
         identities = {v: signing_key(root, "identity", v).public for v in self._members}
         policy = _implied(configs) if policy is None else policy
-        policy = replace(policy, authority=authority.public, operator=operator.public)
+        holder, key = signing_key(root, "custodian"), b""
+        self.custodian: CustodianSession | None = None
+        if configs[0].cipher is not None:
+            rules = CustodianPolicy(authority=b"", operator=b"") if custodian is None else custodian
+            rules = replace(rules, authority=authority.public, operator=operator.public)
+            entropy = secret(root, "custodian's entropy")
+            self.custodian = CustodianSession(identity=holder, policy=rules, entropy=entropy)
+            key = holder.public
+        policy = replace(policy, authority=authority.public, operator=operator.public, custodian=key)
         self._now = 0.0
         self.server = ServerSession(
             task=sign_task(operator, *configs),
@@ -100,6 +112,7 @@ class Federation:
             session=self._name[:16],
             now=self._now,
             recorder=self.transcript,
+            custodian=key,
         )
         self.clients = client_sessions(root, self._members if processes == 1 else (), policy)
         self._crowd = (
@@ -184,6 +197,9 @@ class Federation:
             np.add(expected, submitted[client], out=expected)
             if config.modulus_bits is not None:
                 integers += config.ring.centre(submitted[client])
+        truth = config.ring.centre(expected)
+        # What was released, before it is rounded to the whole units that all went in with.
+        opened = finished.total if finished.released is None else finished.released
         total = without_surplus(finished, config=config)
         revealed = reveal(total, config=config)
         return RoundResult(
@@ -194,7 +210,8 @@ class Federation:
             total=total,
             wrapped=float(np.mean(integers != finished.total)) if config.modulus_bits is not None else 0.0,
             noise_variance=noise_variance(finished, config=config),
-            exact=bool(np.array_equal(config.ring.centre(expected), finished.total)),
+            exact=bool(np.array_equal(truth, finished.total)),
+            sum_error=float(np.abs(opened - truth).max()),
             round=finished.round,
             transcript=self.transcript,
             seed=self.seed,
@@ -236,10 +253,12 @@ class Federation:
     def _carry(self, sends: Sequence[Send]) -> list[Output]:
         """Messages to clients, and everything the server does with what comes back."""
         phase = self.server.phase or "join"
-        letters = [(v, send.data) for send in sends for v in send.to if not self._silent(v, phase)]
+        letters = [
+            (v, send.data) for send in sends for v in send.to if v != CUSTODIAN and not self._silent(v, phase)
+        ]
         for client, data in letters:
             self._meter.download_bytes[client, phase] += len(data)
-        results: list[Output] = []
+        results = self._ask_custodian(sends, phase)
         answers = self._crowd.deliver(letters, phase=phase, now=self._now, contribute=self._input)
         for client, outputs in answers:
             for output in outputs:
@@ -249,6 +268,24 @@ class Federation:
                         results += self.server.receive(client, output.data, self._now)
                 elif isinstance(output, Aborted) and phase == "join":
                     raise output.error
+        return results
+
+    def _ask_custodian(self, sends: Sequence[Send], phase: str) -> list[Output]:
+        """Messages to the custodian, and what comes of them: the server's outputs, or a result."""
+        results: list[Output] = []
+        for send in sends:
+            if self.custodian is None or CUSTODIAN not in send.to:
+                continue
+            with self._meter.custodian():
+                outputs = self.custodian.receive(send.data, self._now)
+            for output in outputs:
+                if isinstance(output, Send):
+                    with self._meter.server(phase):
+                        results += self.server.receive(CUSTODIAN, output.data, self._now)
+                elif isinstance(output, Refused):
+                    results.append(Aborted(output.error))  # nobody else can have sent it
+                else:
+                    results.append(output)
         return results
 
     def _silent(self, client: ClientId, phase: str) -> bool:
@@ -389,5 +426,6 @@ def _implied(configs: Sequence[RoundConfig]) -> ClientPolicy:
         corrupt_fraction=float(Fraction(first.corrupt, first.clients)),
         minimum_survivors=first.minimum_survivors,
         servers=frozenset({first.server}),
+        protections=frozenset({first.protection}),
         minimum_noise_multiplier=min(c.noise.multiplier if c.noise is not None else 0.0 for c in configs),
     )

@@ -11,7 +11,7 @@ from .checks import require_unpublished
 from .config import RoundConfig
 from .errors import Code, ConfigError, PolicyRefusedError
 from .messages import MAX_CONFIGS
-from .policy import ClientPolicy
+from .policy import Insists
 
 _COHORT_FIELDS = ("clients", "threshold", "corrupt", "minimum_survivors", "degree", "server", "protection")
 
@@ -55,8 +55,8 @@ def sign_task(operator: SigningKey, *configs: RoundConfig) -> Task:
     return Task(configs, operator.sign(_signed_bytes([config.to_bytes() for config in configs])))
 
 
-def check_task(configs: tuple[bytes, ...], signature: bytes, policy: ClientPolicy) -> Task:
-    """Decode a task and hold it against a client's policy.
+def check_task(configs: tuple[bytes, ...], signature: bytes, policy: Insists) -> Task:
+    """Decode a task and hold it against a policy.
 
     Raises:
         PolicyRefusedError: If a config is invalid, weaker than the policy, or not the operator's.
@@ -69,7 +69,7 @@ def check_task(configs: tuple[bytes, ...], signature: bytes, policy: ClientPolic
         raise PolicyRefusedError(Code.CONFIG_INVALID, f"the offered task is invalid: {error}") from error
     except SignatureError as error:
         raise PolicyRefusedError(
-            Code.OPERATOR_SIGNATURE, "the task is not signed by this client's operator"
+            Code.OPERATOR_SIGNATURE, "the task is not signed by the operator that is pinned"
         ) from error
     for config in task.configs:
         policy.check(config)

@@ -15,7 +15,7 @@ from secagg.kdf import Label, encode
 from secagg.keys import SigningKey, verify
 
 from . import messages
-from .context import SERVER, SUITE, VERSION, ClientId, RoundContext
+from .context import CUSTODIAN, SERVER, SUITE, VERSION, ClientId, RoundContext
 from .errors import Code, FaultyPeerError, WireError
 from .messages import Body
 
@@ -37,7 +37,17 @@ KINDS: Final[dict[str, type[Body]]] = {
     "certificates": messages.Certificates,
     "unmask": messages.Answer,
     "client-abort": messages.ClientAbort,
+    "open-encrypted": messages.EncryptedOpen,
+    "encrypted": messages.Encrypted,
+    "key-request": messages.KeyRequest,
+    "key": messages.EncryptionKey,
+    "unflooded-key": messages.UnfloodedKey,
+    "decrypt": messages.Decrypt,
 }
+# Of rounds under encryption; a masked round takes none of them.
+ENCRYPTED_KINDS: Final = frozenset(
+    {"open-encrypted", "encrypted", "key-request", "key", "unflooded-key", "decrypt"}
+)
 _KIND_OF: Final = {body: kind for kind, body in KINDS.items()}
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(body) for kind, body in KINDS.items()}
 
@@ -167,8 +177,38 @@ def check_join_signature(
     verify(identity, signature, _signed_bytes(context, "join", sender, body))
 
 
+def check_key_signature(
+    context: RoundContext, message: messages.EncryptionKey, signature: bytes, custodian: bytes
+) -> None:
+    """Check a custodian's key from its parts, as the opening of a round carries them.
+
+    Raises:
+        SignatureError: If `custodian` did not sign that key for this round, cohort and model.
+    """
+    body = msgspec.msgpack.encode(message)
+    verify(custodian, signature, _signed_bytes(context, kind_of(message), CUSTODIAN, body))
+
+
+def contribution(envelope: Envelope) -> messages.Contribution:
+    """The line of the manifest that stands for a client's message, which was checked."""
+    return messages.Contribution(envelope.sender, hashlib.sha256(envelope.body).digest(), envelope.signature)
+
+
+def check_contribution(context: RoundContext, line: messages.Contribution, identity: bytes) -> None:
+    """Check that a client sent the vector that a line of the manifest names.
+
+    Raises:
+        SignatureError: If `identity` did not sign it in this context.
+    """
+    verify(identity, line.signature, _signed(context, "encrypted", ClientId(line.id), line.digest))
+
+
 def _signed_bytes(context: RoundContext, kind: str, sender: ClientId, body: bytes) -> bytes:
-    return encode(Label.SIGN_MESSAGE, context.bind(kind, sender, SERVER), hashlib.sha256(body).digest())
+    return _signed(context, kind, sender, hashlib.sha256(body).digest())
+
+
+def _signed(context: RoundContext, kind: str, sender: ClientId, body_digest: bytes) -> bytes:
+    return encode(Label.SIGN_MESSAGE, context.bind(kind, sender, SERVER), body_digest)
 
 
 _Decoded = TypeVar("_Decoded", bound=Struct)

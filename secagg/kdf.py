@@ -47,6 +47,7 @@ class Label(StrEnum):
     TRANSCRIPT = "transcript"
     ENCRYPTION_KEY = "public key of encryption"
     ENCRYPTED_SUM = "ciphertexts of a sum"
+    ROUND_KEY = "public key of a round"
     # Signatures
     SIGN_CONFIG = "sign config"
     SIGN_ENROLMENT = "sign enrolment"

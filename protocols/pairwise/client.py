@@ -8,8 +8,6 @@ and sends what these states return.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
 from protocols.errors import (
@@ -25,6 +23,7 @@ from protocols.messages import (
     Certified,
     Consistency,
     Deal,
+    Encrypted,
     Masked,
     Shares,
     Survivors,
@@ -42,7 +41,7 @@ from secagg.secret import SecretBytes
 from secagg.shamir import coefficient_bytes, split
 
 from .agreement import PHASES, make_tags, require_agreement, without
-from .place import HeldShares, Place, held_shares, require_holders
+from .place import HeldShares, Place, held_shares, require_holders, require_vector
 from .schedule import (
     SHARE_BYTES,
     list_sealing_key,
@@ -180,8 +179,8 @@ class AwaitInput:
 
     def submit(
         self, vector: Words, *, surplus: SecretBytes | None = None, threads: int = 1
-    ) -> tuple["AwaitSurvivors", Masked]:
-        """Phase masked: the vector plus the self mask and one mask per neighbour in U2.
+    ) -> tuple["AwaitSurvivors", Masked | Encrypted]:
+        """Phase masked: the vector plus the self mask and one mask per neighbour in U2, encrypted or not.
 
         Args:
             vector: Words of the ring.
@@ -193,17 +192,14 @@ class AwaitInput:
                 the surplus is missing.
         """
         place, ring = self.place, self.place.config.ring
-        # A masked array would be sent with what it hides.
-        plain = isinstance(vector, np.ndarray) and not isinstance(vector, np.ma.MaskedArray)
-        found = f"shape {vector.shape} and dtype {vector.dtype}" if plain else type(vector).__name__
-        wanted = f"shape ({place.config.words},) and dtype {ring.dtype}"
-        if found != wanted:
-            raise InputError(f"the round takes a vector of {wanted}, not {found}: make it with prepare")
+        require_vector(vector, place.config)
         if surplus is None and place.config.surplus is not None:
             raise InputError("the round removes surplus noise: submit with the noise_seed that prepare took")
+        state = AwaitSurvivors(place, self.context, self.sharing, self.held, surplus)
+        if place.encryption is not None:
+            return state, Encrypted(place.encryption.encrypt_masked(vector, self._masks()))
         masked = vector.copy()
         apply_masks_threaded(masked, self._masks(), ring=ring, threads=threads)
-        state = AwaitSurvivors(place, self.context, self.sharing, self.held, surplus)
         return state, Masked(ring.pack(masked))
 
     def _masks(self) -> list[Mask]:

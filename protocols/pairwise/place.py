@@ -1,13 +1,17 @@
-"""A client's place in a round, and the shares that lie there."""
+"""A client's place in a round, what it may put in, and the shares that lie there."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from protocols.cohort import Cohort, Ids
 from protocols.config import RoundConfig
 from protocols.context import ClientId
-from protocols.errors import Code, ThresholdError
+from protocols.encryption import Encryption
+from protocols.errors import Code, InputError, ThresholdError
+from secagg.ring import Words
 from secagg.secret import SecretBytes
 
 from .schedule import SHARE_BYTES, TagKeys
@@ -23,6 +27,7 @@ class Place:
         holders: Its neighbours and itself, ascending: they hold its shares, it holds theirs.
         tag_keys: By peer: views are tagged, and certified, with them.
         config: The round's.
+        encryption: Of a round under encryption.
     """
 
     me: ClientId
@@ -30,6 +35,7 @@ class Place:
     holders: Ids
     tag_keys: Mapping[ClientId, TagKeys] = field(repr=False)
     config: RoundConfig
+    encryption: Encryption | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,20 @@ def require_holders(place: Place, absent: AbstractSet[ClientId], phase: str) -> 
             f"{count} holders of this client's shares are there, {place.config.threshold} are needed",
             phase=phase,
         )
+
+
+def require_vector(vector: Words, config: RoundConfig) -> None:
+    """What a round takes is what `prepare` made.
+
+    Raises:
+        InputError: If it is no array of the ring's dtype and the config's length.
+    """
+    # A masked array would be sent with what it hides.
+    plain = isinstance(vector, np.ndarray) and not isinstance(vector, np.ma.MaskedArray)
+    found = f"shape {vector.shape} and dtype {vector.dtype}" if plain else type(vector).__name__
+    wanted = f"shape ({config.words},) and dtype {config.ring.dtype}"
+    if found != wanted:
+        raise InputError(f"the round takes a vector of {wanted}, not {found}: make it with prepare")
 
 
 def held_shares(shares: bytes) -> HeldShares:

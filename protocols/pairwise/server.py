@@ -15,6 +15,7 @@ import numpy as np
 
 from protocols.cohort import Ids
 from protocols.context import ClientId, RoundContext
+from protocols.encryption import Ciphertexts
 from protocols.errors import Code, FaultyPeerError, ThresholdError
 from protocols.messages import (
     Answer,
@@ -22,14 +23,16 @@ from protocols.messages import (
     Certificates,
     Certified,
     Consistency,
+    Contribution,
     Deal,
+    Encrypted,
     Masked,
     Shares,
     Survivors,
     Tags,
 )
-from protocols.outputs import Finished, Opening, Persist
-from secagg.errors import AgreementError, CapacityError, DomainError
+from protocols.outputs import Opening, Persist
+from secagg.errors import AgreementError, DomainError
 from secagg.kdf import KEY_BYTES
 from secagg.keys import AgreementKey
 from secagg.ring import Words
@@ -37,20 +40,17 @@ from secagg.sealing import OVERHEAD_BYTES
 from secagg.secret import SecretBytes
 
 from .schedule import PAIR_COMMITMENT_BYTES, TAG_BYTES, view_digest
-from .unmasking import Round, Unmasking, faulty, pair_commitment_at
+from .unmasking import (
+    Deliver,
+    EncryptedUnmasking,
+    Round,
+    ServerOutput,
+    Unmasking,
+    faulty,
+    pair_commitment_at,
+)
 
 _PROBE = AgreementKey.from_seed(SecretBytes(bytes(31) + b"\x01"))  # public; only tests keys for low order
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """A body for some clients; the session puts it into envelopes."""
-
-    to: Ids
-    body: Body
-
-
-ServerOutput = Deliver | Persist | Finished
 
 
 def require_agreement_key(public: bytes, *, phase: str, sender: ClientId) -> None:
@@ -90,15 +90,18 @@ class AwaitShares:
             raise faulty(Code.SHAPE_MISMATCH, sender, self.phase, "dealt to other holders")
         self.inbox[sender] = message
 
-    def close(self) -> tuple["AwaitMasked", list[ServerOutput]]:
+    def close(self) -> tuple["AwaitMasked | AwaitEncrypted", list[ServerOutput]]:
         """Fix U2 and forward to each member what the others dealt to it."""
         sharers = self._sharers()
-        sharing = _quorum(sharers, self.round.config.quorum, self.phase, self.waiting)
+        sharing = quorum(sharers, self.round.config.quorum, self.phase, self.waiting)
         missing = tuple(v for v in self.round.cohort.seats if v not in sharers)
         dealings = {v: self.inbox[v] for v in sharing}
         outputs: list[ServerOutput] = [
             Deliver((receiver,), self._deal(receiver, missing, dealings)) for receiver in sharing
         ]
+        if (encryption := self.round.encryption) is not None:
+            sums = Ciphertexts.empty(encryption)
+            return AwaitEncrypted(self.round, self.context, set(sharing), dealings, sums), outputs
         total = self.round.config.ring.zeros(self.round.config.words)
         return AwaitMasked(self.round, self.context, set(sharing), dealings, total), outputs
 
@@ -173,12 +176,58 @@ class AwaitMasked:
     def close(self) -> tuple["AwaitConsistency", list[ServerOutput]]:
         """Fix U3 and tell its members who is missing from U2."""
         minimum = self.round.config.minimum_survivors
-        survivors = _quorum(self.inbox, minimum, self.phase, self.waiting)
-        unmask = Unmasking(
-            self.round, self.context, self.dealings, self.total, survivors, frozenset(survivors)
+        survivors = quorum(self.inbox, minimum, self.phase, self.waiting)
+        alive = frozenset(survivors)
+        return _fixed(Unmasking(self.round, self.context, self.dealings, self.total, survivors, alive))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEncrypted:
+    """Collects U3 under encryption, adding each vector's ciphertexts as they arrive."""
+
+    phase: ClassVar[str] = "masked"
+    expects: ClassVar[type[Body]] = Encrypted
+    round: Round
+    context: RoundContext
+    waiting: set[ClientId]
+    dealings: Mapping[ClientId, Shares]
+    ciphertexts: Ciphertexts
+
+    @property
+    def inbox(self) -> Mapping[ClientId, Contribution]:
+        """Whose vector is in the sum."""
+        return self.ciphertexts.manifest
+
+    def accept(self, sender: ClientId, message: Encrypted, line: Contribution) -> None:
+        """Add the ciphertexts of one vector."""
+        self.ciphertexts.add(sender, message.chunks, line)
+
+    def close(self) -> tuple["AwaitConsistency", list[ServerOutput]]:
+        """Fix U3 and tell its members who is missing from U2."""
+        config, packing = self.round.config, self.ciphertexts.encryption.packing
+        survivors = quorum(self.inbox, config.minimum_survivors, self.phase, self.waiting)
+        correction, alive = np.zeros(packing.slots(config.words), np.uint64), frozenset(survivors)
+        return _fixed(
+            EncryptedUnmasking(
+                self.round,
+                self.context,
+                self.dealings,
+                correction,
+                survivors,
+                alive,
+                packing,
+                self.ciphertexts,
+            )
         )
-        view = view_digest(self.context, unmask.missing, unmask.dropped)
-        return AwaitConsistency(unmask, set(survivors), view), [Deliver(survivors, Survivors(unmask.dropped))]
+
+
+def _fixed(unmasking: Unmasking) -> tuple["AwaitConsistency", list[ServerOutput]]:
+    """U3 is fixed: its members are told who is missing from U2."""
+    view = view_digest(unmasking.context, unmasking.missing, unmasking.dropped)
+    survivors = unmasking.survivors
+    return AwaitConsistency(unmasking, set(survivors), view), [
+        Deliver(survivors, Survivors(unmasking.dropped))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +264,7 @@ class AwaitConsistency:
         config, witnesses = self.unmasking.round.config, self._witnesses()
         sparse = config.degree is not None
         needed = config.minimum_survivors if sparse else config.threshold
-        members = _quorum(self.inbox, needed, self.phase, self.waiting)
+        members = quorum(self.inbox, needed, self.phase, self.waiting)
         absent = tuple(v for v in self.unmasking.survivors if v not in self.inbox)
         tags = _columns({v: self.inbox[v].tags for v in members}, witnesses)
         deliveries: list[ServerOutput] = [
@@ -251,8 +300,8 @@ class AwaitCertificates:
     def close(self) -> tuple["AwaitUnmask", list[ServerOutput]]:
         """Forward the certificates to U4 without the witnesses that sent none: they still await tags."""
         cohort, unmasking = self.unmasking.round.cohort, self.unmasking
-        quorum = unmasking.round.config.committee(seated=len(cohort.seats)).quorum
-        _quorum(self.inbox, quorum, self.phase, self.waiting)
+        needed = unmasking.round.config.committee(seated=len(cohort.seats)).quorum
+        quorum(self.inbox, needed, self.phase, self.waiting)
         absent = tuple(v for v in cohort.witnesses if v in unmasking.alive and v not in self.inbox)
         tags = _columns({v: self.inbox[v].tags for v in sorted(self.inbox)}, unmasking.survivors)
         members = [v for v in self.members if v in self.inbox or v not in cohort.witnesses]
@@ -281,24 +330,13 @@ class AwaitUnmask:
         self.inbox[sender] = message
 
     def close(self, *, threads: int = 1) -> tuple["Done", list[ServerOutput]]:
-        """Open the sum.
+        """Open the sum, or under encryption hand it to the custodian.
 
         Raises:
             FaultyPeerError: If a dealer was inconsistent or a summand was not what it declared.
         """
-        unmasking, config = self.unmasking, self.unmasking.round.config
-        answered = _quorum(self.inbox, config.threshold, self.phase, self.waiting)
-        words = unmasking.open(self.inbox, threads=threads)
-        try:
-            total = config.encoding.decode(words)
-        except CapacityError as error:
-            raise FaultyPeerError(
-                Code.AGGREGATE_RANGE, f"the sum is garbage: {error}", phase=self.phase
-            ) from error
-        removes = config.surplus is not None
-        surplus = {v: self.inbox[v].surplus for v in answered if removes}
-        finished = Finished(self.context.round, total, unmasking.survivors, answered, surplus)
-        return Done(self.context), [finished]
+        answered = quorum(self.inbox, self.unmasking.round.config.threshold, self.phase, self.waiting)
+        return Done(self.context), [self.unmasking.finish(self.inbox, answered, threads=threads)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +377,7 @@ def _columns(tags: Mapping[ClientId, bytes], receivers: Sequence[ClientId]) -> C
     return column
 
 
-def _quorum(
+def quorum(
     inbox: Mapping[ClientId, object] | set[ClientId], needed: int, phase: str, waiting: set[ClientId]
 ) -> Ids:
     """Those who answered, ascending.

@@ -8,14 +8,20 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from protocols.cohort import Cohort, Ids
 from protocols.config import RoundConfig
-from protocols.context import ClientId, RoundContext
+from protocols.context import CUSTODIAN, ClientId, RoundContext
+from protocols.encryption import Ciphertexts, Encryption
 from protocols.errors import Code, FaultyPeerError, ThresholdError
-from protocols.messages import Answer, Shares
+from protocols.messages import Answer, Body, Shares
 from protocols.noise import seeds_bytes
+from protocols.outputs import Finished, Persist
 from protocols.parallel import apply_masks_threaded
-from secagg.errors import SealError
+from secagg.encrypted.packing import Packing
+from secagg.encrypted.residues import Residues, apply_masks
+from secagg.errors import CapacityError, SealError
 from secagg.kdf import KEY_BYTES
 from secagg.masks import Mask
 from secagg.ring import Words
@@ -37,6 +43,17 @@ from .schedule import (
 
 
 @dataclass(frozen=True, slots=True)
+class Deliver:
+    """A body for some clients; the session puts it into envelopes."""
+
+    to: Ids
+    body: Body
+
+
+ServerOutput = Deliver | Persist | Finished
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What does not change during a round.
 
@@ -44,12 +61,14 @@ class Round:
         cohort: The session's.
         holders: Everyone's (SPEC 5.5).
         config: The round's.
+        encryption: Of a round under encryption.
         slots: For each dealer, where each of its holders stands among them.
     """
 
     cohort: Cohort
     holders: Mapping[ClientId, Ids]
     config: RoundConfig
+    encryption: Encryption | None = field(default=None, repr=False)
     slots: Mapping[ClientId, Mapping[ClientId, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +83,16 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Unmasking:
-    """A fixed U3 and everything needed to open its sum once the shares are in."""
+    """A fixed U3 and everything needed to open its sum once the shares are in.
+
+    Attributes:
+        round: What does not change.
+        context: The round's.
+        dealings: Of U2.
+        total: What masks are taken out of: the masked sum, or under encryption zeros modulo t.
+        survivors: U3.
+        alive: U3.
+    """
 
     round: Round
     context: RoundContext
@@ -122,6 +150,28 @@ class Unmasking:
                 masks.append(self._own_mask(client, secret, sharing))
             else:
                 masks += self._pair_masks(client, secret, sharing)
+        return self._apply(masks, threads)
+
+    def finish(self, answers: Mapping[ClientId, Answer], answered: Ids, *, threads: int = 1) -> ServerOutput:
+        """The opened sum.
+
+        Raises:
+            FaultyPeerError: As `open`, or if the sum cannot be one of the inputs declared.
+            ThresholdError: As `open`.
+        """
+        config = self.round.config
+        words = self.open(answers, threads=threads)
+        try:
+            total = config.encoding.decode(words)
+        except CapacityError as error:
+            raise FaultyPeerError(
+                Code.AGGREGATE_RANGE, f"the sum is garbage: {error}", phase="unmask"
+            ) from error
+        surplus = {v: answers[v].surplus for v in answered if config.surplus is not None}
+        return Finished(self.context.round, total, self.survivors, answered, surplus)
+
+    def _apply(self, masks: list[Mask], threads: int) -> Words:
+        """The total less its masks."""
         config, total = self.round.config, self.total.copy()
         apply_masks_threaded(total, masks, ring=config.ring, threads=threads)
         return config.ring.reduce(total)
@@ -181,6 +231,29 @@ class Unmasking:
                 raise faulty(Code.DEALER_INCONSISTENT, dropped, "unmask", "listed another seed of a pair")
             masks.append(mask(neighbour, SecretBytes(seed)))
         return masks
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedUnmasking(Unmasking):
+    """The same for a sum of ciphertexts, which only the custodian opens.
+
+    Attributes:
+        packing: Integers to residues.
+        ciphertexts: The masked sum under encryption.
+    """
+
+    packing: Packing
+    ciphertexts: Ciphertexts
+
+    def finish(self, answers: Mapping[ClientId, Answer], answered: Ids, *, threads: int = 1) -> ServerOutput:
+        """The sum without its masks, for the custodian."""
+        self.ciphertexts.without(self.open(answers, threads=threads).astype(np.uint64))
+        return Deliver((CUSTODIAN,), self.ciphertexts.request())
+
+    def _apply(self, masks: list[Mask], threads: int) -> Residues:
+        correction = self.total.astype(np.uint64)
+        apply_masks(correction, masks, modulus=self.packing.modulus)
+        return correction
 
 
 def pair_commitment_at(dealt: Shares, place: int) -> bytes:

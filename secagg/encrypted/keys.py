@@ -102,6 +102,15 @@ def load_public(data: bytes, *, parameters: Parameters, fingerprint: bytes) -> P
     return PublicKey(parameters, fingerprint, data, context)
 
 
+def fingerprint_of(data: bytes, parameters: Parameters) -> bytes:
+    """The fingerprint of a key as sent, for whoever checks its signature instead of pinning it.
+
+    Raises:
+        ContextError: As `load_public`.
+    """
+    return _fingerprint(parameters, _public_key(data, parameters))
+
+
 def _fingerprint(parameters: Parameters, key: bytes) -> bytes:
     return digest(Label.ENCRYPTION_KEY, parameters.identity, key)
 

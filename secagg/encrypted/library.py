@@ -57,6 +57,15 @@ class Vector(Protocol):
     def ciphertext(self) -> Sequence[Polynomials]: ...
 
 
+def require_library() -> None:
+    """Find out before any work whether encryption is possible here.
+
+    Raises:
+        MissingLibraryError: If tenseal is not installed.
+    """
+    _native()
+
+
 def new_context(parameters: Parameters) -> Context:
     """A context with fresh keys, the secret one among them.
 

@@ -13,7 +13,16 @@ from protocols.context import SUITE, VERSION
 from protocols.enrolment import check_enrolment
 from protocols.errors import Code, PolicyRefusedError
 from protocols.layout import Segment
-from protocols.messages import ClientAbort
+from protocols.messages import (
+    ClientAbort,
+    Contribution,
+    Decrypt,
+    Encrypted,
+    EncryptedOpen,
+    EncryptionKey,
+    KeyRequest,
+    UnfloodedKey,
+)
 from protocols.outputs import Output
 from protocols.task import _signed_bytes, check_task
 from protocols.transcript import Transcript
@@ -53,7 +62,10 @@ def sites() -> tuple[Watched, Watched]:
     complete, sparse = Watched(config=COMPLETE, relay=True), Watched(config=SPARSE)
     for site in (complete, sparse):
         site.run()
-    assert complete.moments.keys() | sparse.moments.keys() == wire.KINDS.keys() - {"client-abort"}
+    assert (
+        complete.moments.keys() | sparse.moments.keys()
+        == wire.KINDS.keys() - {"client-abort"} - wire.ENCRYPTED_KINDS
+    )
     return complete, sparse
 
 
@@ -64,6 +76,22 @@ def messages() -> dict[str, bytes]:
     envelope = wire.decode_envelope(found["shares"])
     body = msgspec.msgpack.encode(ClientAbort("share-commitment-mismatch", (3,)))
     abort = msgspec.structs.replace(envelope, kind="client-abort", body=body)
+    line = Contribution(1, bytes(32), bytes(64))
+    encrypted = (
+        EncryptedOpen(b"model", b"key", 30, bytes(64)),
+        Encrypted((b"one", b"two")),
+        KeyRequest(bytes(32)),
+        EncryptionKey(b"key", 30),
+        UnfloodedKey(b"key", 0),
+        Decrypt((line,), (b"one",)),
+    )
+    shapes = {
+        wire.kind_of(body): msgspec.structs.replace(
+            envelope, kind=wire.kind_of(body), body=msgspec.msgpack.encode(body)
+        )
+        for body in encrypted
+    }
+    found |= {kind: msgspec.msgpack.encode(shape) for kind, shape in shapes.items()}
     return found | {"client-abort": msgspec.msgpack.encode(abort)}
 
 

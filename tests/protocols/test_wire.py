@@ -29,6 +29,16 @@ def sample() -> list[bytes]:
     for _, data in record.to_clients + record.to_server:
         found[wire.decode_envelope(data).kind] = data
     found["client-abort"] = wire.encode_message(CONTEXT, ClientId(1), messages.ClientAbort("x", (3,)), KEY)
+    line = messages.Contribution(1, bytes(32), bytes(64))
+    for body in (  # of shapes alone: what is in them is a library's
+        messages.EncryptedOpen(b"model", b"key", 30, bytes(64)),
+        messages.Encrypted((b"one", b"two")),
+        messages.KeyRequest(bytes(32)),
+        messages.EncryptionKey(b"key", 30),
+        messages.UnfloodedKey(b"key", 0),
+        messages.Decrypt((line,), (b"one",)),
+    ):
+        found[wire.kind_of(body)] = wire.encode_message(CONTEXT, ClientId(1), body, KEY)
     assert found.keys() == wire.KINDS.keys()
     return [found[kind] for kind in wire.KINDS]
 

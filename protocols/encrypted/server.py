@@ -1,0 +1,119 @@
+"""The server's part of a round under encryption: the key, and the whole collection under CKKS (SPEC 5).
+
+What it learns of a sum is what the custodian's owner makes of it. The rest of a masked round is `pairwise`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from protocols.cohort import Ids
+from protocols.context import CUSTODIAN, ClientId, RoundContext
+from protocols.encryption import Ciphertexts, load_key
+from protocols.enrolment import Enrolment
+from protocols.errors import Code, ConfigError, ThresholdError
+from protocols.messages import Body, Contribution, Encrypted, EncryptedOpen, EncryptionKey
+from protocols.outputs import Opening, Persist
+from protocols.pairwise import server as machine
+from protocols.pairwise.server import Done
+from protocols.pairwise.unmasking import Deliver, Round, ServerOutput
+from protocols.task import Task
+from secagg.encrypted.library import require_library
+from secagg.errors import MissingLibraryError
+
+
+def require_custodian(task: Task, custodian: bytes, enrolment: Enrolment) -> None:
+    """Refuse a task that cannot run here, before any work.
+
+    Raises:
+        ConfigError: If rounds are under encryption and the custodian's key or the library is missing, or a
+            client is enrolled in the custodian's place.
+    """
+    if all(config.cipher is None for config in task.configs):
+        return
+    if len(custodian) != 32:
+        raise ConfigError("a task under encryption needs its custodian's public key of 32 bytes: `custodian`")
+    if CUSTODIAN in enrolment.ids:
+        raise ConfigError(f"id {CUSTODIAN} is the custodian's in a session under encryption: enrol another")
+    try:
+        require_library()
+    except MissingLibraryError as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitKey:
+    """The custodian is asked for the round's key; clients hear of the round when it is there."""
+
+    phase: ClassVar[str] = "key"
+    expects: ClassVar[type[Body]] = EncryptionKey
+    round: Round
+    context: RoundContext
+    clients: Ids
+    model: bytes
+    waiting: set[ClientId] = field(default_factory=lambda: {CUSTODIAN})
+    inbox: dict[ClientId, tuple[EncryptionKey, bytes]] = field(default_factory=dict)
+
+    def accept(self, sender: ClientId, message: EncryptionKey, signature: bytes) -> None:
+        """Keep a key and its signature, for the clients."""
+        self.inbox[sender] = message, signature
+
+    def close(self) -> tuple["machine.AwaitShares | AwaitPlain", list[ServerOutput]]:
+        """Open the round to the clients.
+
+        Raises:
+            FaultyServerError: If it is no public key of the config's parameters.
+            ThresholdError: If the custodian did not answer.
+        """
+        if not self.inbox:
+            raise ThresholdError(
+                Code.TOO_FEW_CLIENTS,
+                "the custodian did not answer, and no client was asked",
+                phase=self.phase,
+            )
+        message, signature = self.inbox[CUSTODIAN]
+        encryption = load_key(message, config=self.round.config)
+        context = replace(self.context, key_digest=encryption.digest)
+        opening = EncryptedOpen(self.model, message.key, message.flooding, signature)
+        deliveries: list[ServerOutput] = [Deliver(self.clients, opening)]
+        if self.round.config.protection == "ckks":
+            return AwaitPlain(context, set(self.clients), Ciphertexts.empty(encryption)), deliveries
+        table = replace(self.round, encryption=encryption)
+        return machine.open_round(table, context, self.clients), deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPlain:
+    """Collects vectors under CKKS, adding each one's ciphertexts as they arrive."""
+
+    phase: ClassVar[str] = "masked"
+    expects: ClassVar[type[Body]] = Encrypted
+    context: RoundContext
+    waiting: set[ClientId]
+    ciphertexts: Ciphertexts
+
+    @property
+    def inbox(self) -> Mapping[ClientId, Contribution]:
+        """Whose vector is in the sum."""
+        return self.ciphertexts.manifest
+
+    def accept(self, sender: ClientId, message: Encrypted, line: Contribution) -> None:
+        """Add the ciphertexts of one vector."""
+        self.ciphertexts.add(sender, message.chunks, line)
+
+    def close(self) -> tuple[Done, list[ServerOutput]]:
+        """Hand the sum to the custodian, after the record of what is about to be opened.
+
+        Raises:
+            ThresholdError: If too few vectors came in.
+        """
+        config = self.ciphertexts.encryption.config
+        survivors = machine.quorum(self.inbox, config.minimum_survivors, self.phase, self.waiting)
+        opening = Opening(self.context.session, self.context.round, config, survivors)
+        return Done(self.context), [
+            Persist(opening),
+            Deliver((CUSTODIAN,), self.ciphertexts.request()),
+        ]
+
+
+Collecting = machine.Collecting | machine.AwaitEncrypted | AwaitKey | AwaitPlain
