@@ -22,15 +22,17 @@ from dp.planning import PlannedRelease, calibrate_multiplier
 from dp.rounding import stochastic_norm
 from secagg.ring import Words
 
-from .config import Protection, RoundConfig, SkellamNoise
+from .config import RoundConfig, SkellamNoise
 from .context import ClientId
 from .errors import ConfigError, InputError
 from .noise import Seed
 from .outputs import NeedInput, Opening
 from .pipeline import prepare
 from .plan import release_of, with_most_bits
+from .protection import Protection
 from .result import RoundResult
 from .simulation import Drop, Federation
+from .thresholds import ServerModel
 
 Values = Mapping[str, object]
 VALUE_BITS: Final = 16
@@ -113,6 +115,7 @@ def evaluation_config(
     rounds: int = 1,
     value_bits: int = VALUE_BITS,
     protection: Protection = "masks",
+    server: ServerModel = "active",
 ) -> RoundConfig:
     """A round in which these metrics cost `epsilon` against the server with its corrupt clients.
 
@@ -127,11 +130,13 @@ def evaluation_config(
         minimum_survivors: m; unless given the least that the threshold allows.
         rounds: How often the same people are evaluated.
         value_bits: Most bits of a coordinate; fewer are taken where the noise's sampler needs it.
-        protection: Of the sum.
+        protection: Of the sum; surplus noise stays in under encryption.
+        server: The adversary: "semi-honest" for "ckks".
 
     Raises:
         ConfigError: Naming what cannot be met.
     """
+    removes = protection == "masks"
     if clients < LEAST_CLIENTS:
         raise ConfigError(f"an evaluation needs at least {LEAST_CLIENTS} clients, not {clients}")
     if not 0.0 < delta <= 1 / (10 * clients):
@@ -148,6 +153,7 @@ def evaluation_config(
             minimum_survivors=minimum_survivors,
             value_bits=value_bits,
             protection=protection,
+            server=server,
             rounding="stochastic",
         )
 
@@ -160,7 +166,7 @@ def evaluation_config(
                 releases=(release,),
                 minimum_survivors=plain.minimum_survivors,
                 colluders=plain.corrupt,
-                clients=clients,
+                clients=clients if removes else None,
             )
 
         bits, multiplier = with_most_bits(noise, bits=value_bits)
@@ -174,8 +180,9 @@ def evaluation_config(
         minimum_survivors=plain.minimum_survivors,
         value_bits=bits,
         protection=protection,
+        server=server,
         rounding="stochastic",
-        noise=SkellamNoise(multiplier=multiplier, remove_surplus=True),
+        noise=SkellamNoise(multiplier=multiplier, remove_surplus=removes),
     )
 
 
@@ -189,6 +196,7 @@ def evaluate_privately(
     minimum_survivors: int | None = None,
     value_bits: int = VALUE_BITS,
     protection: Protection = "masks",
+    server: ServerModel = "active",
     drop: Drop | None = None,
     seed: int | None = None,
     ledger: Ledger | None = None,
@@ -204,6 +212,7 @@ def evaluate_privately(
         minimum_survivors: m.
         value_bits: Most bits of a coordinate.
         protection: Of the sum.
+        server: The adversary.
         drop: Clients that vanish, and the phase they do not answer, as for `simulate`.
         seed: Of the simulated session; fresh unless given. Whoever knows it subtracts the noise.
         ledger: Where the event is committed before the sum is opened, to compose with training.
@@ -221,6 +230,7 @@ def evaluate_privately(
         minimum_survivors=minimum_survivors,
         value_bits=value_bits,
         protection=protection,
+        server=server,
     )
     release = release_of(config, "evaluation")
 

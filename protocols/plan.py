@@ -20,6 +20,7 @@ from secagg.parameters import COMPLETE_BELOW, GRINDABLE_SIGMA, choose
 from .config import RoundConfig, Rounding, SkellamNoise
 from .errors import ConfigError
 from .layout import UPDATE, Segment, arrange
+from .protection import Protection
 from .thresholds import smallest_threshold, whole_part
 
 _EVALUATION_BITS = 12
@@ -49,7 +50,8 @@ class Wish:
         delta: In (0, 1).
         metrics: What an evaluation round releases.
         evaluations: How many evaluation rounds there are.
-        remove_surplus: Whether noise beyond the guarantee is taken out of opened sums.
+        remove_surplus: Whether noise beyond the guarantee is taken out of opened sums, under masks alone.
+        protection: Of every round; under "ckks" the server is assumed to be semi-honest.
         clip_bit: Whether a segment `WITHIN_CLIP` of the training vector counts the clients whose update is
             within the clip: +1/2 or -1/2 each.
     """
@@ -68,6 +70,12 @@ class Wish:
     evaluations: int = 1
     remove_surplus: bool = False
     clip_bit: bool = False
+    protection: Protection = "masks"
+
+    @property
+    def removes(self) -> bool:
+        """Whether surplus goes: under encryption it stays."""
+        return self.remove_surplus and self.protection == "masks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,9 @@ def plan_session(wish: Wish) -> SessionPlan:
             corrupt=corrupt,
             minimum_survivors=minimum_survivors,
             degree=degree,
+            server="semi-honest" if wish.protection == "ckks" else "active",
             noise=noise,
+            protection=wish.protection,
             segments=segments,
             rounding=rounding,
         )
@@ -241,11 +251,11 @@ def _noise(
             ),
             minimum_survivors=minimum_survivors,
             colluders=colluders,
-            clients=wish.clients if wish.remove_surplus else None,
+            clients=wish.clients if wish.removes else None,
         )
 
     def law(multiplier: float) -> SkellamNoise:
-        return SkellamNoise(multiplier=multiplier, remove_surplus=wish.remove_surplus)
+        return SkellamNoise(multiplier=multiplier, remove_surplus=wish.removes)
 
     alone = multiplier(_norm(bits), wish.length)
     if not wish.clip_bit:

@@ -19,6 +19,7 @@ from dp.mechanisms import SkellamRelease
 from dp.statement import Statement, make_statement, statement_json, statement_text
 from personalization.vector import unflatten
 from protocols.errors import ConfigError
+from protocols.learning.beside_masks import masked_round
 from protocols.learning.federated import Outcome, RoundRow, plan, train
 from protocols.learning.scenarios import Settings
 from protocols.meter import Meter
@@ -105,7 +106,11 @@ def run(
     finally:
         transcript.close()
     seconds = time.perf_counter() - begin
-    summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds)
+    masks: Meter | None = None
+    if outcome.plan.training.cipher is not None:
+        masks = Meter(time.perf_counter)
+        masked_round(outcome.plan, seed=settings.seed, meter=masks)
+    summary = summarize(outcome, meter, transcript_head=transcript.head, wall_seconds=seconds, masks=masks)
     _write_results(partial, outcome, meter, summary, stated)
     finish(directory, partial)
     return {**summary, "directory": str(directory)}

@@ -30,10 +30,19 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seconds: float) -> dict[str, Any]:
+def summarize(
+    outcome: Outcome,
+    meter: Meter,
+    *,
+    transcript_head: str,
+    wall_seconds: float,
+    masks: Meter | None = None,
+) -> dict[str, Any]:
     """The content of summary.json.
 
     Fractions are in [0, 1], times in seconds, sizes in bytes. `truth` exists in a simulation only.
+    `sum_exact` is None where sums are approximate; `sum_error_max` is in grid units. `masks` counted one
+    round without encryption, where the run has some.
     """
     settings, rows, config = outcome.settings, outcome.rows, outcome.plan.training
     return {
@@ -51,7 +60,9 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "threshold": config.threshold,
         "minimum_survivors": config.minimum_survivors,
         "unusable_updates": sum(row.unusable for row in rows),
-        "sum_exact": all(row.exact for row in rows),
+        "protection": config.protection,
+        "sum_exact": all(row.exact for row in rows) if config.protection != "ckks" else None,
+        "sum_error_max": max(row.sum_error for row in rows),
         "truth": {name: float(values.mean()) for name, values in outcome.per_client.items()},
         "released": {
             f"{figure.name}_mean": {
@@ -67,6 +78,7 @@ def summarize(outcome: Outcome, meter: Meter, *, transcript_head: str, wall_seco
         "clipping": _clipping(outcome),
         "privacy": _privacy(outcome),
         "cost": _cost(outcome, meter, wall_seconds),
+        "beside_masks": _beside_masks(outcome, meter, masks) if masks is not None else None,
         "transcript_head": transcript_head,
         "versions": versions(),
     }
@@ -184,10 +196,37 @@ def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]
         "round_seconds_median": statistics.median(row.seconds for row in outcome.rows),
         "client_seconds_median": statistics.median(seconds.values()),
         "server_seconds": sum(meter.server_seconds.values()),
+        "custodian_seconds": meter.custodian_seconds,
         "upload_bytes_per_client_round": statistics.median(upload.values()) / rounds,
-        "bits_per_parameter": 8 * config.ring.packed_bytes(config.words) / config.words,
+        "bits_per_parameter": 8 * config.vector_bytes / config.words,
         "client_seconds_by_phase": _by_phase(meter.client_seconds),
         "server_seconds_by_phase": dict(meter.server_seconds),
+    }
+
+
+def _beside_masks(outcome: Outcome, meter: Meter, masks: Meter) -> dict[str, dict[str, float]]:
+    """Means of a round of this run, and one round under masks alone: a client's, and the two servers'."""
+    clients = outcome.settings.clients
+
+    def of(counted: Meter, rounds: int, bits: float) -> dict[str, float]:
+        def sums(counts: Mapping[tuple[int, str], float]) -> float:
+            shared = sum(n for (_, phase), n in counts.items() if phase in PHASES)
+            return shared / (clients * rounds)
+
+        return {
+            "client_seconds": sums(counted.client_seconds),
+            "upload_bytes": sums(counted.upload_bytes),
+            "download_bytes": sums(counted.download_bytes),
+            "server_seconds": sum(s for p, s in counted.server_seconds.items() if p != "join") / rounds,
+            "custodian_seconds": counted.custodian_seconds / rounds,
+            "bits_per_parameter": bits,
+        }
+
+    config = outcome.plan.training
+    plain = config.under_masks()
+    return {
+        "this_run": of(meter, len(outcome.rows), 8 * config.vector_bytes / config.words),
+        "masks": of(masks, 1, 8 * plain.vector_bytes / plain.words),
     }
 
 

@@ -94,18 +94,36 @@ def print_summary(summary: dict[str, Any]) -> None:
         part = released[name]
         table.add_row(label, f"{part['value']:.1%}  [{part['low']:.1%}, {part['high']:.1%}]", "everyone")
     console.print(table)
-    exact = "equalled" if summary["sum_exact"] else "DID NOT EQUAL"
     lines = (
         f"Privacy: {privacy['statement']}.",
-        f"Every opened sum {exact} the integer sum of the accepted vectors; at least "
+        f"Every opened sum {_truth_of_sums(summary)} the integer sum of the accepted vectors; at least "
         f"{summary['survivors_min']} of {summary['clients']} clients survived each round.",
         *_clipping_and_end(summary),
         f"A round took {summary['cost']['round_seconds_median']:.1f} s for all clients and the server.",
+        *_beside_masks(summary),
         f"Intervals cover the mean of {released['gain_mean']['covers']}.",
         f"Report: {summary['directory']}/report.html",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _truth_of_sums(summary: dict[str, Any]) -> str:
+    if summary["sum_exact"] is None:
+        return f"differed by at most {summary['sum_error_max']:.2g} grid units from"
+    return "equalled" if summary["sum_exact"] else "DID NOT EQUAL"
+
+
+def _beside_masks(summary: dict[str, Any]) -> Iterator[str]:
+    """What encryption cost, where there was some, beside masks alone in the same run."""
+    if (beside := summary["beside_masks"]) is None:
+        return
+    ours, masks = beside["this_run"], beside["masks"]
+    yield (
+        f"Under {summary['protection']} a client computed {1000 * ours['client_seconds']:.0f} ms and sent "
+        f"{ours['upload_bytes'] / 1000:,.0f} kB a round; under masks alone "
+        f"{1000 * masks['client_seconds']:.0f} ms and {masks['upload_bytes'] / 1000:,.0f} kB."
+    )
 
 
 def _clipping_and_end(summary: dict[str, Any]) -> list[str]:

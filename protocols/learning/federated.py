@@ -245,7 +245,15 @@ def _row(
 ) -> RoundRow:
     survivors = len(result.survivors)
     return RoundRow(
-        result.round, purpose, survivors, len(drop), result.exact, epsilons, truth, seconds=result.seconds
+        result.round,
+        purpose,
+        survivors,
+        len(drop),
+        result.exact,
+        result.sum_error,
+        epsilons,
+        truth,
+        seconds=result.seconds,
     )
 
 

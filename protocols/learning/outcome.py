@@ -23,6 +23,7 @@ class RoundRow:
         survivors: How many clients the opened sum holds.
         dropped: How many vanished.
         exact: Whether the sum equalled the integer sum of the accepted vectors.
+        sum_error: The largest error of a coordinate of the sum, grid units; 0 where it is exact.
         epsilons: Spent so far; None without noise.
         unusable: Clients that submitted zeros because their update could not be used; simulation truth.
         sat_out: Clients whose own budget did not cover the round.
@@ -36,6 +37,7 @@ class RoundRow:
     survivors: int
     dropped: int
     exact: bool
+    sum_error: float
     epsilons: NamedEpsilons | None
     truth: dict[str, float]
     unusable: int = 0

@@ -37,7 +37,7 @@ def measured(settings: Settings) -> tuple[Forecast, ...]:
         clients=settings.clients,
         colluders=training.corrupt,
         minimum_survivors=training.minimum_survivors,
-        remove_surplus=settings.remove_surplus,
+        remove_surplus=training.surplus is not None,
     )
 
 
@@ -58,6 +58,7 @@ def _session(settings: Settings, metrics: Sequence[Metric]) -> SessionPlan:
             length=settings.tuned.body.length,
             clip=1.0 if settings.adaptive_clip else settings.clip,
             remove_surplus=settings.remove_surplus,
+            protection=settings.protection,
             clip_bit=settings.adaptive_clip,
             value_bits=settings.value_bits,
             corrupt_fraction=settings.corrupt_fraction,

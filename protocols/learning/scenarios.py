@@ -14,6 +14,7 @@ from personalization.algorithms import FfggSettings
 from personalization.tasks import DigitsSettings
 from protocols.checks import shown
 from protocols.errors import ConfigError
+from protocols.protection import Protection, require_protection
 
 from .reading import read_settings
 
@@ -46,7 +47,10 @@ class Settings:
         delta: Of that epsilon.
         value_bits: Most bits per coordinate.
         clip: L2 bound of one client's update; of the first round where it adapts.
-        remove_surplus: Whether survivors beyond the guaranteed ones take noise that nobody needs out again.
+        remove_surplus: Whether survivors beyond the guaranteed ones take noise that nobody needs out again;
+            under encryption it stays in.
+        protection: "masks", "bfv-masked" (masked and encrypted, so that the sum goes to a key custodian), or
+            "ckks" (encrypted alone, approximate, for a semi-honest server and custodian).
         measures: What evaluations release, names of `protocols.measures` with commas between them; empty for
             all that are worth their noise at this size.
         evaluate_every: Training rounds from one evaluation to the next, besides the one at the end; 0 for
@@ -83,6 +87,7 @@ class Settings:
     value_bits: int = 14
     clip: float = _TUNED.clip
     remove_surplus: bool = True
+    protection: Protection = "masks"
     measures: str = ""
     evaluate_every: int = 0
     patience: int = 0
@@ -108,6 +113,7 @@ class Settings:
                 raise ConfigError(f"{name} is a finite number, not {value}")
         if self.scenario not in _NAMES:
             raise ConfigError(f"unknown scenario {self.scenario!r:.80}: use {', '.join(_NAMES)}")
+        require_protection(self.protection)
         _in_range("seed", self.seed, 0, (1 << 63) - 1)
         _in_range("clients", self.clients, 3, 10_000)
         _in_range("rounds", self.rounds, 1, 10_000)
