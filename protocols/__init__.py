@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from .client_session import ClientSession as ClientSession
     from .config import RoundConfig as RoundConfig
     from .config import SkellamNoise as SkellamNoise
+    from .context import CUSTODIAN as CUSTODIAN
     from .context import SERVER as SERVER
     from .context import ClientId as ClientId
     from .durable import DurableClient as DurableClient
     from .durable import DurableServer as DurableServer
+    from .encrypted.custodian import CustodianSession as CustodianSession
+    from .encrypted.policy import CustodianPolicy as CustodianPolicy
     from .enrolment import enrol as enrol
     from .errors import BudgetError as BudgetError
     from .errors import ConfigError as ConfigError
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from .policy import ClientPolicy as ClientPolicy
     from .server_session import ServerSession as ServerSession
     from .shell import open_client as open_client
+    from .shell import open_custodian as open_custodian
     from .shell import open_durable_client as open_durable_client
     from .shell import open_durable_server as open_durable_server
     from .shell import open_server as open_server
@@ -66,8 +70,10 @@ _HOME = {
     "budget": ("Budget",),
     "client_session": ("ClientSession",),
     "config": ("RoundConfig", "SkellamNoise"),
-    "context": ("SERVER", "ClientId"),
+    "context": ("CUSTODIAN", "SERVER", "ClientId"),
     "durable": ("DurableClient", "DurableServer"),
+    "encrypted.custodian": ("CustodianSession",),
+    "encrypted.policy": ("CustodianPolicy",),
     "enrolment": ("enrol",),
     "errors": (
         "BudgetError",
@@ -101,6 +107,7 @@ _HOME = {
     "server_session": ("ServerSession",),
     "shell": (
         "open_client",
+        "open_custodian",
         "open_durable_client",
         "open_durable_server",
         "open_server",

@@ -360,8 +360,8 @@ class RoundConfig:
         return self._with(noise=None)
 
     def under_masks(self) -> "RoundConfig":
-        """The same round under masks alone, against an active server: for comparisons in a simulation."""
-        return self._with(protection="masks", server="active")
+        """The same round under masks alone, against the same server: for comparisons in a simulation."""
+        return self._with(protection="masks")
 
     def _with(self, **changed: Any) -> "RoundConfig":
         return RoundConfig(**{name: getattr(self, name) for name in _FIELDS} | changed)

@@ -2,6 +2,8 @@
 
 import secrets
 
+from secagg.encrypted.library import require_library
+from secagg.errors import MissingLibraryError
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
@@ -9,7 +11,10 @@ from .checks import require_pins, require_unpublished
 from .client_session import ClientSession
 from .context import ClientId
 from .durable import DurableClient, DurableServer, require_room
+from .encrypted.custodian import CustodianSession
+from .encrypted.policy import CustodianPolicy
 from .enrolment import Enrolment
+from .errors import ConfigError
 from .outputs import Output
 from .policy import ClientPolicy
 from .server_session import ServerSession
@@ -25,6 +30,7 @@ def open_server(
     recorder: Transcript | None = None,
     phase_seconds: float = 60.0,
     threads: int = 1,
+    custodian: bytes = b"",
 ) -> tuple[ServerSession, list[Output]]:
     """A server's session and the invitation to send.
 
@@ -37,9 +43,12 @@ def open_server(
         recorder: Where the transcript goes.
         phase_seconds: How long a phase waits for the last client.
         threads: How many cores may remove masks; no result depends on it.
+        custodian: Ed25519 key of the key custodian, 32 bytes, for a task under encryption: messages to
+            `CUSTODIAN` go to it, and its answers come back through `receive`.
 
     Raises:
-        ConfigError: If `now` is no finite number.
+        ConfigError: If `now` is no finite number, or a task under encryption lacks its custodian's key or
+            tenseal.
     """
     session = ServerSession(
         task=config,
@@ -49,6 +58,7 @@ def open_server(
         recorder=recorder,
         phase_seconds=phase_seconds,
         threads=threads,
+        custodian=custodian,
     )
     return session, session.invite()
 
@@ -75,6 +85,29 @@ def open_client(
     # Entropy that is drawn begins as the published one does with probability 2**-128: nothing to check.
     entropy = SecretBytes(secrets.token_bytes(32))
     return ClientSession(me=me, identity=identity, policy=policy, entropy=entropy, threads=threads)
+
+
+def open_custodian(policy: CustodianPolicy, identity: SigningKey) -> CustodianSession:
+    """A key custodian's session, with entropy of its own from the operating system.
+
+    Run it where the server's owner has no access. Feed `receive` with what the server sends to `CUSTODIAN`,
+    send back what comes out; its `Finished` is the round's result, and an `Aborted` says why there is none.
+
+    Args:
+        policy: The custodian's own.
+        identity: Its signing key; clients and the server pin the public half.
+
+    Raises:
+        ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors, or
+            the policy pins what is no key; if tenseal is missing.
+    """
+    require_unpublished("the identity", identity)
+    require_pins(policy.authority, policy.operator)
+    try:
+        require_library()
+    except MissingLibraryError as error:
+        raise ConfigError(str(error)) from error
+    return CustodianSession(identity=identity, policy=policy, entropy=SecretBytes(secrets.token_bytes(32)))
 
 
 def open_durable_server(

@@ -184,7 +184,6 @@ def _statement(total: NamedEpsilons | None) -> str:
 
 def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]:
     rounds = len(outcome.rows)
-    config = outcome.plan.training
     seconds: defaultdict[int, float] = defaultdict(float)
     upload: defaultdict[int, int] = defaultdict(int)
     for (client, _), spent in meter.client_seconds.items():
@@ -198,7 +197,7 @@ def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]
         "server_seconds": sum(meter.server_seconds.values()),
         "custodian_seconds": meter.custodian_seconds,
         "upload_bytes_per_client_round": statistics.median(upload.values()) / rounds,
-        "bits_per_parameter": 8 * config.vector_bytes / config.words,
+        "bits_per_parameter": _bits_per_parameter(outcome, meter),
         "client_seconds_by_phase": _by_phase(meter.client_seconds),
         "server_seconds_by_phase": dict(meter.server_seconds),
     }
@@ -222,12 +221,21 @@ def _beside_masks(outcome: Outcome, meter: Meter, masks: Meter) -> dict[str, dic
             "bits_per_parameter": bits,
         }
 
-    config = outcome.plan.training
-    plain = config.under_masks()
+    plain = outcome.plan.training.under_masks()
     return {
-        "this_run": of(meter, len(outcome.rows), 8 * config.vector_bytes / config.words),
+        "this_run": of(meter, len(outcome.rows), _bits_per_parameter(outcome, meter)),
         "masks": of(masks, 1, 8 * plain.vector_bytes / plain.words),
     }
+
+
+def _bits_per_parameter(outcome: Outcome, meter: Meter) -> float:
+    """Of a vector as it is sent; what a library compresses is measured, over all rounds together."""
+    training, evaluation = outcome.plan.training, outcome.plan.evaluation
+    if training.cipher is None:
+        return 8 * training.vector_bytes / training.words
+    sent = sum(n for (_, phase), n in meter.upload_bytes.items() if phase == "masked")
+    words = {"training": training.words, "evaluation": evaluation.words}
+    return 8 * sent / sum(row.survivors * words[row.purpose] for row in outcome.rows)
 
 
 def _phases(outcome: Outcome, meter: Meter) -> list[dict[str, Any]]:

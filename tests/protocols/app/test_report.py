@@ -88,7 +88,10 @@ def made(*, clients: int = 20, rounds: int = 4, noise: bool = True) -> Run:
         "survivors_min": clients - 1,
         "threshold": clients - 2,
         "minimum_survivors": clients - 2,
+        "protection": "masks",
         "sum_exact": True,
+        "sum_error_max": 0.0,
+        "beside_masks": None,
         "truth": truth,
         "released": {
             "personalized_mean": {"value": 0.61, "low": 0.58, "high": 0.64, "covers": covers},
@@ -326,6 +329,31 @@ def test_a_wrong_sum_is_told_first() -> None:
     text = text_of(render(summary, history))
     assert text.index("A sum was wrong") < text.index("Personalized accuracy")
     assert "Every sum exact no" in re.sub(r"exact\s*no", "exact no", text)
+
+
+@pytest.mark.parametrize("protection", ["bfv-masked", "ckks"])
+def test_encryption_is_shown_beside_masks_with_what_it_does_not_hide(protection: str) -> None:
+    summary, history = made()
+    row = {
+        "client_seconds": 0.25,
+        "server_seconds": 1.5,
+        "custodian_seconds": 0.125,
+        "upload_bytes": 61_619.0,
+        "download_bytes": 124_567.0,
+        "bits_per_parameter": 240.5,
+    }
+    masks = row | {"upload_bytes": 13_307.0, "custodian_seconds": 0.0, "bits_per_parameter": 21.0}
+    approximate = {"sum_exact": None, "sum_error_max": 0.178} if protection == "ckks" else {}
+    summary |= {"protection": protection, "beside_masks": {"this_run": row, "masks": masks}, **approximate}
+    text = text_of(render(summary, history))
+    assert "Beside masks alone" in text
+    assert "61.6 kB" in text
+    assert "13.3 kB" in text
+    assert "The key custodian" in text
+    assert "not proved well-formed" in text
+    assert ("0.178" in text) == (protection == "ckks")
+    assert ("Every sum exact" in text) == (protection != "ckks")
+    assert "Beside masks alone" not in text_of(render(*made()))
 
 
 @pytest.mark.parametrize("noise", [True, False])
