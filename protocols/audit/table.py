@@ -15,11 +15,13 @@ from protocols.client_session import ClientSession
 from protocols.cohort import Cohort, Ids, Seat, make_cohort
 from protocols.config import RoundConfig
 from protocols.context import SERVER, ClientId, RoundContext
+from protocols.encrypted.custodian import CustodianSession
 from protocols.enrolment import enrol
 from protocols.errors import ProtocolError
 from protocols.membership import Seated
 from protocols.outputs import Aborted, NeedInput, Output, Send
 from protocols.policy import ClientPolicy
+from protocols.simulation import Federation
 from protocols.task import sign_task
 from secagg.keys import SigningKey
 from secagg.prg import uniform_words
@@ -49,6 +51,17 @@ def vectors_for(config: RoundConfig, ids: Sequence[int], *, salt: int = 0) -> di
         words = uniform_words(secret("vector", salt, client), config.words) % (2 * bound + 1)
         found[ClientId(client)] = config.encoding.encode(words.astype("<i8") - bound)
     return found
+
+
+def custodian_of(federation: Federation) -> CustodianSession:
+    """A simulated session's key custodian.
+
+    Raises:
+        LookupError: If it has none: its rounds are under masks alone.
+    """
+    if federation.custodian is None:
+        raise LookupError("a session under masks has no custodian")
+    return federation.custodian
 
 
 def exact_sum(config: RoundConfig, vectors: Mapping[ClientId, Words], survivors: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from protocols import wire
 from protocols.client_session import ClientSession
 from protocols.context import ClientId
+from protocols.encrypted.custodian import CustodianSession
 from protocols.errors import ProtocolError
 from protocols.noise import Seed
 from protocols.outputs import Aborted, Excluded, Output, Refused, Send
@@ -24,7 +25,7 @@ class Watch:
         to_server: Sender and bytes, as they reached a server's session.
         from_clients: Sender and bytes, as they left a client's session; every adversary may have them.
         to_clients: Receiver and bytes.
-        errors: Party ("server" or a client's id) and error.
+        errors: Party ("server", "custodian" or a client's id) and error.
         after_fault: Messages other than an abort that an honest party sent after its error.
     """
 
@@ -71,6 +72,10 @@ class Watch:
             elif isinstance(output, Send) and out.intersection(output.to):
                 self.after_fault.append(output.data)
 
+    def on_custodian(self, outputs: Iterable[Output]) -> None:
+        """Note what a key custodian refused."""
+        self.errors += [("custodian", o.error) for o in outputs if isinstance(o, Refused | Aborted)]
+
     def prod(self) -> None:
         """Send every client that left all messages of its session once more: none may be answered."""
         told = list(self.to_clients)
@@ -86,8 +91,15 @@ class Watch:
 
 def _methods() -> tuple[Callable[..., list[Output]], ...]:
     """Through which messages come and go, as they are now."""
-    client, server = ClientSession, ServerSession
-    return client.receive, client.submit, server.receive, server.tick, server.open_round
+    client, server, custodian = ClientSession, ServerSession, CustodianSession
+    return (
+        client.receive,
+        client.submit,
+        server.receive,
+        server.tick,
+        server.open_round,
+        custodian.receive,
+    )
 
 
 _UNWATCHED = _methods()
@@ -102,7 +114,8 @@ def watching(*, aside: bool = False) -> Iterator[Watch]:
             events, of which no adversary sees both.
     """
     watch = Watch()
-    receive, submit, server_receive, tick, open_round = _UNWATCHED if aside else _methods()
+    unwatched = _UNWATCHED if aside else _methods()
+    receive, submit, server_receive, tick, open_round, custodian_receive = unwatched
 
     def on_receive(self: ClientSession, data: bytes, now: float) -> list[Output]:
         watch.to_clients.append((self._me, data))
@@ -138,7 +151,13 @@ def watching(*, aside: bool = False) -> Iterator[Watch]:
         watch.on_server(self, outputs)
         return outputs
 
+    def on_custodian_receive(self: CustodianSession, data: bytes, now: float) -> list[Output]:
+        outputs = custodian_receive(self, data, now)
+        watch.on_custodian(outputs)
+        return outputs
+
     with replaced(
+        (CustodianSession, "receive", on_custodian_receive),
         (ClientSession, "receive", on_receive),
         (ClientSession, "submit", on_submit),
         (ServerSession, "receive", on_server_receive),

@@ -54,7 +54,7 @@ def strip(container: bytes, *, parameters: Parameters) -> bytes:
         size = len(head) + _words(parameters) * WORD_BYTES + len(tail)
         if len(container) != size or not (container.startswith(head) and container.endswith(tail)):
             raise ContainerError("the library compresses what should be left open, or writes another body")
-        return _planes(np.frombuffer(container, "<u8", _words(parameters), len(head)))
+        return planes(np.frombuffer(container, "<u8", _words(parameters), len(head)))
     fields = protobuf.read(container)
     stream = fields[1][1] if len(fields) > 1 else b""
     if not isinstance(stream, bytes) or container != _container(stream, parameters):
@@ -73,7 +73,7 @@ def wrap(sent: bytes, *, parameters: Parameters) -> bytes:
     """
     if parameters.moduli.open:
         before, _ = _surroundings(parameters)
-        body = before + _coefficients(sent, parameters).tobytes()
+        body = before + coefficients(sent, parameters).tobytes()
         return _container(_header(_PLAIN, len(body)) + body, parameters)
     _check_blocks(sent, parameters)
     frame = _frame_header(parameters)
@@ -93,13 +93,17 @@ def size_bounds(parameters: Parameters) -> tuple[int, int]:
     return math.floor(entropy) - 8, _body_bytes(parameters) + 3 * _most_blocks(parameters)
 
 
-def _coefficients(sent: bytes, parameters: Parameters) -> NDArray[np.uint64]:
-    """The words of an open set, polynomial by polynomial and prime by prime."""
+def coefficients(sent: bytes, parameters: Parameters) -> NDArray[np.uint64]:
+    """The words of an open set, polynomial by polynomial and prime by prime, each below its prime.
+
+    Raises:
+        ContainerError: If what was sent is none of these parameters, or transparent.
+    """
     moduli = parameters.moduli
     exact, _ = size_bounds(parameters)
     if len(sent) != exact:
         raise ContainerError(f"a ciphertext has {exact} bytes, not {len(sent)}")
-    words = _from_planes(sent, _words(parameters))
+    words = from_planes(sent, _words(parameters))
     shaped = words.reshape(POLYNOMIALS, len(moduli.data_primes), moduli.degree)
     if not np.all(shaped < np.array(moduli.data_primes, np.uint64)[:, None]):
         raise ContainerError("a coefficient of a ciphertext is not below its prime")
@@ -108,23 +112,23 @@ def _coefficients(sent: bytes, parameters: Parameters) -> NDArray[np.uint64]:
     return words
 
 
-def _planes(words: NDArray[np.uint64]) -> bytes:
+def planes(words: NDArray[np.uint64]) -> bytes:
     """Words of 60 bits as planes of their low 32, next 16, next 8 and last 4 bits.
 
     Planes, not words end to end: this takes a tenth of the time of `Ring.pack`, which showed beside
     encryption. The last bits of neighbours share a byte, the first in its low half.
     """
     rest = (words >> np.uint64(56)).astype(np.uint8)
-    planes = (
+    parts = (
         words.astype("<u4"),
         (words >> np.uint64(32)).astype("<u2"),
         (words >> np.uint64(48)).astype("u1"),
     )
-    return b"".join(plane.tobytes() for plane in (*planes, rest[::2] | rest[1::2] << 4))
+    return b"".join(plane.tobytes() for plane in (*parts, rest[::2] | rest[1::2] << 4))
 
 
-def _from_planes(data: bytes, length: int) -> NDArray[np.uint64]:
-    """Inverse of `_planes`; every string of the right length is one list of an even number of words."""
+def from_planes(data: bytes, length: int) -> NDArray[np.uint64]:
+    """Inverse of `planes`; every string of the right length is one list of an even number of words."""
     low = np.frombuffer(data, "<u4", length)
     middle = np.frombuffer(data, "<u2", length, offset=4 * length)
     high = np.frombuffer(data, "u1", length, offset=6 * length)

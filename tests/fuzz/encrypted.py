@@ -17,7 +17,7 @@ STREAM = expand(SecretBytes(bytes(32)), 65_536)
 def _open(data: bytes) -> None:
     wrapped = containers.wrap(data, parameters=OPEN)
     words = np.frombuffer(wrapped, "<u8", 8192, len(wrapped) - 9 - 65_536)
-    assert containers._planes(words) == data
+    assert containers.planes(words) == data
     assert words.max() < OPEN.moduli.modulus
 
 
@@ -25,7 +25,7 @@ def _coefficients() -> tuple[bytes, ...]:
     prime = OPEN.moduli.modulus
     chance = np.frombuffer(STREAM, "<u8") % np.uint64(prime)
     edge = np.full(8192, prime - 1, np.uint64)
-    return containers._planes(chance), containers._planes(edge)
+    return containers.planes(chance), containers.planes(edge)
 
 
 def _compressed(data: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 from secagg.encoding import Encoding
 from secagg.encrypted import library
 from secagg.encrypted.ciphertexts import EncryptedSum, chunk_count, decrypt_residues, encrypt, unsafe_decrypt
-from secagg.encrypted.containers import _coefficients, _planes, size_bounds, wrap
+from secagg.encrypted.containers import coefficients, planes, size_bounds, wrap
 from secagg.encrypted.keys import generate
 from secagg.encrypted.packing import Packing
 from secagg.encrypted.parameters import Ckks, choose_bfv, choose_ckks
@@ -224,11 +224,11 @@ def test_a_ciphertext_made_to_cancel_the_sum_is_refused_and_taken_back(name: str
     good = list(encrypt(one, key=public))
     total.add(good)
     (prime,) = SETS[name].moduli.data_primes
-    words = _coefficients(good[1], SETS[name]).copy()
+    words = coefficients(good[1], SETS[name]).copy()
     words[len(words) // 2 :] = prime - words[len(words) // 2 :]
     left = list(total.chunks())
     with pytest.raises(ContainerError, match="refuses a sum: result ciphertext is transparent"):
-        total.add([good[0], _planes(words)])
+        total.add([good[0], planes(words)])
     assert list(total.chunks()) == left
     assert total.terms == 1
     total.add(good)

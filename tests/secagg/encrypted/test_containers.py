@@ -49,8 +49,8 @@ def test_an_open_set_sends_sixty_bits_a_coefficient_and_nothing_else(name: str, 
 
 def test_the_planes_are_the_bits_of_the_words() -> None:
     words = np.random.default_rng(0).integers(0, 1 << 60, 64, dtype=np.uint64)
-    data = containers._planes(words)
-    assert containers._from_planes(data, 64).tolist() == words.tolist()
+    data = containers.planes(words)
+    assert containers.from_planes(data, 64).tolist() == words.tolist()
     for index, word in enumerate(words.tolist()):
         parts = [
             int.from_bytes(data[4 * index : 4 * index + 4], "little"),
@@ -63,9 +63,9 @@ def test_the_planes_are_the_bits_of_the_words() -> None:
 
 @given(st.binary(min_size=480, max_size=480))
 def test_every_string_of_planes_is_one_list_of_words(data: bytes) -> None:
-    words = containers._from_planes(data, 64)
+    words = containers.from_planes(data, 64)
     assert max(words.tolist()) < 1 << 60
-    assert containers._planes(words) == data
+    assert containers.planes(words) == data
 
 
 @pytest.mark.parametrize("name", OPEN_NAMES)
@@ -73,24 +73,24 @@ def test_every_string_of_planes_is_one_list_of_words(data: bytes) -> None:
 def test_a_coefficient_at_its_prime_is_refused_and_one_below_is_not(name: str, polynomial: int) -> None:
     parameters = SETS[name]
     (prime,) = parameters.moduli.data_primes
-    words = containers._coefficients(sent(name), parameters).copy()
+    words = containers.coefficients(sent(name), parameters).copy()
     place = polynomial * parameters.moduli.degree + 17
     words[place] = prime - 1
-    containers.wrap(containers._planes(words), parameters=parameters)
+    containers.wrap(containers.planes(words), parameters=parameters)
     for value in (prime, (1 << 60) - 1):
         words[place] = value
         with pytest.raises(ContainerError, match="not below its prime"):
-            containers.wrap(containers._planes(words), parameters=parameters)
+            containers.wrap(containers.planes(words), parameters=parameters)
 
 
 @pytest.mark.parametrize("name", OPEN_NAMES)
 def test_a_transparent_ciphertext_is_refused_before_the_library_sees_it(name: str) -> None:
-    words = containers._coefficients(sent(name), SETS[name]).copy()
+    words = containers.coefficients(sent(name), SETS[name]).copy()
     words[len(words) // 2 :] = 0
     with pytest.raises(ContainerError, match="transparent"):
-        containers.wrap(containers._planes(words), parameters=SETS[name])
+        containers.wrap(containers.planes(words), parameters=SETS[name])
     words[-1] = 1
-    containers.wrap(containers._planes(words), parameters=SETS[name])
+    containers.wrap(containers.planes(words), parameters=SETS[name])
 
 
 def in_raw_blocks(body: bytes) -> bytes:

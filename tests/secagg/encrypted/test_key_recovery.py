@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from tenseal import sealapi
 
-from secagg.encrypted.ciphertexts import EncryptedSum, encrypt, unsafe_decrypt
-from secagg.encrypted.containers import wrap
-from secagg.encrypted.flooding import Allowance, Flooding, average, release
-from secagg.encrypted.keys import SecretKey, generate
-from secagg.encrypted.library import load_vector
-from secagg.encrypted.parameters import OPEN, Ckks, Moduli, choose_ckks
-from tests.secagg.encrypted.key_recovery import (
+from protocols.audit.key_recovery import (
     Element,
     inverse_transform,
     real_polynomial,
@@ -20,6 +14,12 @@ from tests.secagg.encrypted.key_recovery import (
     ternary,
     transform,
 )
+from secagg.encrypted.ciphertexts import EncryptedSum, encrypt, unsafe_decrypt
+from secagg.encrypted.containers import wrap
+from secagg.encrypted.flooding import Allowance, Flooding, average, release
+from secagg.encrypted.keys import SecretKey, generate
+from secagg.encrypted.library import load_vector
+from secagg.encrypted.parameters import OPEN, Ckks, Moduli, choose_ckks
 from tests.secagg.encrypted.scenes import key
 
 DEGREE = 4096

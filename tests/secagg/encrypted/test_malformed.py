@@ -5,12 +5,12 @@ It is shown succeeding, through every check and under flooding, so that nobody r
 
 import numpy as np
 
+from protocols.audit.key_recovery import Element, real_polynomial, transform
 from secagg.encrypted.ciphertexts import EncryptedSum, decrypt_residues, encrypt
-from secagg.encrypted.containers import _planes
+from secagg.encrypted.containers import planes
 from secagg.encrypted.flooding import Allowance, Flooding, release
 from secagg.encrypted.keys import generate
 from secagg.encrypted.residues import apply_masks
-from tests.secagg.encrypted.key_recovery import Element, real_polynomial, transform
 from tests.secagg.encrypted.scenes import BFV, CKKS, key
 from tests.secagg.encrypted.test_key_recovery import true_key
 from tests.secagg.encrypted.test_residues import assert_uniform, masks_of
@@ -21,7 +21,7 @@ LARGE = 1 << 51  # far above flooding and honest sums, far below what the range 
 
 def malformed(values: Element) -> bytes:
     """(0, c1): it decrypts to c1 times the secret key."""
-    return _planes(np.array([0] * DEGREE + values, np.uint64))
+    return planes(np.array([0] * DEGREE + values, np.uint64))
 
 
 def solve(mirrored: np.ndarray, shifted: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
+from secagg.encrypted.containers import coefficients
 from secagg.encrypted.parameters import Ckks
 
 Element = list[int]  # of the ring modulo one prime, by coefficients or by values
@@ -47,6 +49,24 @@ def recover(
         determinant = (a[i] * c[j] - a[j] * c[i]) % q
         values.append((b[i] * c[j] - d[i] * a[j]) * pow(determinant, -1, q) % q)
     return inverse_transform(values, prime=q)
+
+
+def polynomials(sent: bytes, parameters: Ckks) -> tuple[Element, Element]:
+    """(c0, c1) of a ciphertext of an open set, by values in the library's order."""
+    c0, c1 = coefficients(sent, parameters).reshape(2, parameters.moduli.degree).tolist()
+    return c0, c1
+
+
+def decrypt(chunk: tuple[Element, Element], key: Element, *, parameters: Ckks) -> NDArray[np.float64]:
+    """The numbers of a ciphertext, shape (N/2,), for whoever has the key's coefficients."""
+    (q,) = parameters.moduli.data_primes
+    degree = parameters.moduli.degree
+    values = transform(key, prime=q)
+    product = [(c0 + c1 * s) % q for c0, c1, s in zip(*chunk, values, strict=True)]
+    plain = ternary(inverse_transform(product, prime=q), prime=q).astype(np.float64)
+    at_odd_powers = np.fft.ifft(plain * np.exp(1j * np.pi * np.arange(degree) / degree)) * degree
+    places = [(pow(3, slot, 2 * degree) - 1) // 2 for slot in range(degree // 2)]
+    return np.asarray(at_odd_powers[places].real / parameters.scale, np.float64)
 
 
 def ternary(coefficients: Element, *, prime: int) -> np.ndarray:
