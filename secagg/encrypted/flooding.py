@@ -1,29 +1,36 @@
 """Releasing a sum of CKKS: noise that drowns the error of decryption, or else the key is lost.
 
-A decrypted sum is x + e, and whoever has the ciphertexts and knows x learns e, which is linear in the secret
-key: two chunks give all of it. So noise of deviation sigma goes on every number before it leaves. In the real
-parts of the slots, which are all that is released, let T bound the Euclidean norm of e in one ciphertext. The
-divergence of what is released from what would be without e is at most T**2 / (2 sigma**2) for a ciphertext,
-and with
+A decrypted sum is x + e, where x is the sum of what was encoded, rounding and all, and tells of the inputs
+alone. Whoever has the ciphertexts and knows x learns e, which is linear in the secret key: two chunks give
+all of it. So Gaussian noise of deviation sigma goes on every number before it leaves, in the real parts of
+the slots, which are all that is released, and before any division or rounding to fewer digits, which then
+are of no consequence.
+
+*How much.* Let T**2 bound the mean square E|e|**2 of one ciphertext's error in those numbers, for every key.
+Given all else, inputs, key and ciphertexts included, x + e + noise diverges from x + noise by
+|e|**2 / (2 sigma**2); divergences add along a chain of releases, each in the mean over what came before. So
+for all tau ciphertexts of a key together it is at most tau T**2 / (2 sigma**2), and with
 
     sigma = sqrt(12 tau) 2**(s / 2) T
 
-at most 2**-s / 24 for all tau ciphertexts of a key together: s bits in the sense of the source, and nobody
-tells the two apart with an advantage above 2**(-s / 2) / sqrt(48).
+2**-s / 24: s bits in the sense of the source, and nobody tells the two apart with an advantage above
+2**(-s / 2) / sqrt(48) (Pinsker) and what the sampler adds (`gaussian.distance`, once on either side).
 
 *T is a norm.* With the bound of a single coordinate in its place the formula looks alike and gives less: the
 divergence adds over all N/2 numbers. Of N/2 equal coordinates the norm is sqrt(N/2) of them, here 45.
 
 *What T covers.* A coefficient's error has deviation d at most (`Moduli.noise_deviation`), a slot's real part
-d sqrt(N/2), and N/2 slots have a norm of d N/2. That deviation is of the largest key there could be; of a
-random one the mean square is two thirds, and the chance that the norm exceeds T is below 2**-64. To it come
-the rounding to whole units of 1 / scale, and what float64 loses in the library's transform.
+d sqrt(N/2), and N/2 slots have a norm of d N/2 in the mean square. That d is of the largest key there could
+be; of a random one the mean square is two thirds, and a norm beyond T is rarer than 2**-40. To it come the
+rounding to whole units of 1 / scale, and what float64 loses in the library's transform.
 
-*What it cannot cover.* Contributors who encrypt as they should. One malformed ciphertext makes e as large as
-its maker likes, and then this noise hides nothing.
+*What it cannot cover.* Contributors who do not encrypt as they should, or a server that adds one ciphertext
+many times: such an e is as large as its maker likes, and then this noise hides nothing.
 
-Source: Li, Micciancio, Schultz, Sorrell, "Securing Approximate Homomorphic Encryption Using Differential
-Privacy", CRYPTO 2022.
+Sources: Li and Micciancio, "On the Security of Homomorphic Encryption on Approximate Numbers", EUROCRYPT
+2021; Li, Micciancio, Schultz, Sorrell, "Securing Approximate Homomorphic Encryption Using Differential
+Privacy", CRYPTO 2022. Its theorem takes the norm of the worst e; here the mean square is enough, as nobody
+who asks for a release picks ciphertexts by their e.
 """
 
 import math
@@ -38,8 +45,8 @@ from secagg.kdf import Label, derive, digest
 from secagg.prg import keystream
 from secagg.secret import SecretBytes
 
+from . import gaussian
 from .ciphertexts import unsafe_decrypt
-from .gaussian import standard_gaussians
 from .keys import SecretKey
 from .parameters import Ckks
 
@@ -95,8 +102,9 @@ class Flooding:
 
     @property
     def advantage(self) -> float:
-        """What the best distinguisher gains over a coin, given all that the key releases."""
-        return math.exp2(-self.bits / 2) / math.sqrt(48.0)
+        """By how much no distinguisher's probabilities differ, given all that the key releases."""
+        numbers = self.released * self.parameters.slots
+        return math.exp2(-self.bits / 2) / math.sqrt(48.0) + 2 * gaussian.distance(numbers)
 
     def mean_error(self, terms: int) -> float:
         """Deviation of one coordinate of a mean of so many vectors."""
@@ -162,7 +170,7 @@ def release(
     """Decrypt a sum and drown its error. What becomes of the result afterwards gives nothing more away.
 
     The noise depends on the seed, the place in the allowance and the ciphertexts: the same sum gets the same
-    noise, of which a second copy is no news, and another sum gets other noise.
+    noise, whatever part of it is asked for, so that a second copy is no news, and another sum other noise.
 
     Args:
         sent: The sum's ciphertexts.
@@ -193,10 +201,10 @@ def release(
     noise_key = derive(
         seed, Label.FLOODING, key.fingerprint, permit.first, digest(Label.ENCRYPTED_SUM, *sent)
     )
-    noise = flooding.deviation * standard_gaussians(keystream(noise_key), length)
+    slots = len(sent) * flooding.parameters.slots
+    noise = gaussian.whole_gaussians(keystream(noise_key), flooding.deviation, slots)[:length]
     # In whole units, so that the sum is exact and no digit of float64 tells one addend from the other.
-    whole = np.rint(units).astype(np.int64) + np.rint(noise).astype(np.int64)
-    return whole / flooding.parameters.scale
+    return (np.rint(units).astype(np.int64) + noise) / flooding.parameters.scale
 
 
 def average(flooded: NDArray[np.float64], *, weight: float) -> NDArray[np.float32]:

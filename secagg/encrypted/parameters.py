@@ -6,9 +6,9 @@ summands and the bound of one. Bounds err upwards; none looks at a key. Nothing 
 *Noise.* A public-key encryption is made with the special prime p and switched down to q, which rounds both
 polynomials by u, v uniform in [-1/2, 1/2): the error of a coefficient is u + v s, plus what is left of the
 errors of key and encryption after division by p. With the largest ternary key its variance is at most
-(N + 2) / 12 + 10.5 (2N + 1) / p**2, the 2 for rounding in encoding. Uniform errors are sub-Gaussian with
-their variance as the proxy, so a coefficient of a sum of n exceeds TAIL deviations with probability below
-2**-140.
+(N + 1) / 12 + 10.5 (2N + 1) / p**2. Uniform errors are sub-Gaussian with their variance as the proxy, so a
+coefficient of a sum of n exceeds TAIL deviations with probability below 2**-140. Encoding rounds, too, and by
+the input alone: clients who send the same round the same way, so that n of them err by n / 2.
 
 Sources: the table of 128-bit moduli is SEAL's (`util/hestdparms.h`), from the Homomorphic Encryption Standard
 2018; 10.5 is the variance of its centred binomial error.
@@ -84,10 +84,14 @@ class Moduli:
         return self.bits[:-1] == (MAX_BITS,) and self.degree <= _OPEN_DEGREE
 
     def noise_deviation(self, clients: int) -> float:
-        """A bound of the standard deviation of one coefficient's error in a sum of fresh ciphertexts."""
+        """A bound of the standard deviation of what encryption adds to one coefficient of a sum."""
         special = self.primes[-1]
-        variance = (self.degree + 2) / 12 + _ERROR_VARIANCE * (2 * self.degree + 1) / special**2
+        variance = (self.degree + 1) / 12 + _ERROR_VARIANCE * (2 * self.degree + 1) / special**2
         return math.sqrt(clients * variance)
+
+    def noise_bound(self, clients: int) -> float:
+        """What no coefficient's error in a sum of fresh ciphertexts reaches, the encoding's included."""
+        return TAIL * self.noise_deviation(clients) + clients / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +121,7 @@ class Ckks:
                 f"the scale has {_LEAST_SCALE_BITS} to {self.moduli.modulus.bit_length() - 1} bits, "
                 f"not {self.scale_bits}"
             )
-        noise = TAIL * self.moduli.noise_deviation(self.clients)
+        noise = self.moduli.noise_bound(self.clients)
         largest = self.clients * self.clip * 2.0**self.scale_bits + noise
         if not 2 * largest < self.moduli.modulus:
             most = (self.moduli.modulus / 2 - noise) / 2.0**self.scale_bits
@@ -168,7 +172,7 @@ class Bfv:
             raise DomainError(f"t is a prime below 2**{MAX_BITS} that is 1 modulo {step}, not {t}")
         if t in self.moduli.primes:
             raise DomainError(f"t is {t}, one of the primes of the ciphertext: they must be coprime")
-        noise = TAIL * self.moduli.noise_deviation(self.clients)
+        noise = self.moduli.noise_bound(self.clients)
         if not 2 * t * noise < self.moduli.modulus:
             raise CapacityError(
                 f"the noise of {self.clients} ciphertexts reaches {noise:.0f}, and q leaves "
@@ -204,7 +208,7 @@ def choose_ckks(*, clients: int, clip: float) -> Ckks:
         DomainError: If a number is outside its domain.
     """
     _require(clients, clip)
-    room = (OPEN.modulus / 2 - TAIL * OPEN.noise_deviation(clients)) / (clients * clip)
+    room = (OPEN.modulus / 2 - OPEN.noise_bound(clients)) / (clients * clip)
     scale_bits = math.ceil(math.log2(room)) - 1 if room > 1 else 0
     scale_bits = min(max(scale_bits, _LEAST_SCALE_BITS), OPEN.modulus.bit_length() - 1)
     return Ckks(moduli=OPEN, scale_bits=scale_bits, clients=clients, clip=clip)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, kstest, norm
 
-from secagg.encrypted.gaussian import standard_gaussians
+from secagg.encrypted.gaussian import distance, standard_gaussians, whole_gaussians
 from secagg.prg import expand, keystream
 from tests.secagg.encrypted.scenes import key
 
@@ -73,3 +73,50 @@ def test_cosines_and_sines_of_the_same_angle_are_uncorrelated_also_squared() -> 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_any_number_of_samples_is_made(count: int) -> None:
     assert standard_gaussians(keystream(key(3)), count).shape == (count,)
+
+
+@pytest.mark.parametrize("bits", [20, 40, 50, 58])
+def test_the_last_digits_of_noise_are_uniform_however_wide_it_is(bits: int) -> None:
+    """They are what hides those of an error; a sample of float64 has none left beyond 2**53."""
+    count, classes = 200_000, 64
+    noise = whole_gaussians(keystream(key(5)), 2.0**bits, count)
+    counts = np.bincount(noise % classes, minlength=classes)
+    assert chi2.sf(((counts - count / classes) ** 2 * classes / count).sum(), classes - 1) > 1e-6
+
+
+def test_single_samples_of_that_width_have_no_last_digits() -> None:
+    """The test above has teeth."""
+    single = np.rint(2.0**58 * standard_gaussians(keystream(key(5)), 200_000)).astype(np.int64)
+    assert (single % 64 == 0).mean() > 1 / 4
+
+
+def test_whole_samples_follow_the_law_and_stay_below_ten_deviations() -> None:
+    noise = whole_gaussians(keystream(key(6)), 2.0**40, 100_001)
+    assert noise.shape == (100_001,)
+    assert noise.dtype == np.int64
+    assert kstest(noise / 2.0**40, "norm").pvalue > 1e-4
+    assert 9.493 * (1 + 2**-12) < 10
+
+
+def test_the_distance_from_exact_noise_is_that_of_its_derivation() -> None:
+    """Shifts are in deviations of the narrow sample; a divergence is half of their mean square."""
+    rounding = mpmath.quad(
+        lambda r: (2**-38 * (r + 1 / r)) ** 2 * r * mpmath.exp(-r * r / 2),
+        [2**-32, 2**-24, 2**-16, 2**-8, 2**-4, 1, 4, 12],
+    )
+
+    def step(word: mpmath.mpf) -> mpmath.mpf:
+        """Between the radii of two words."""
+        return 2**12 / (word * mpmath.sqrt(-2 * mpmath.log(word / mpmath.mpf(2) ** 64)))
+
+    edges = [mpmath.mpf(2) ** bits for bits in (23, 30, 40, 50, 60, 63)]
+    steps = mpmath.quad(lambda word: step(word) ** 2 / 12 / 2**64, edges)
+    assert 25 * 2**-76 < rounding < 27 * 2**-76
+    assert rounding + steps < 2**-70
+    # Of small words a shift is a quarter of a step in the mean, and a distance 0.4 shifts, but at most 1.
+    tail = 1 + sum(min(1, step(mpmath.mpf(k)) / 10) for k in range(1, 2**12))
+    tail += mpmath.quad(lambda word: step(word) / 10, [2**12, 2**16, 2**20, 2**23])
+    assert tail / 2**64 < 2**-53
+    for count in (1, 10**6):
+        assert mpmath.sqrt(count * (rounding + steps)) / 2 + count * tail / 2**64 < distance(count)
+        assert distance(count) < mpmath.sqrt(count * (rounding + steps)) + count * 2**-53

@@ -140,8 +140,17 @@ def test_a_plain_modulus_among_the_primes_is_refused() -> None:
 
 def test_noise_that_could_reach_the_plaintext_is_refused_with_both_figures() -> None:
     t = largest_primes(49, 2, degree=4096)[-1]
-    with pytest.raises(CapacityError, match="noise of 1000 ciphertexts reaches 8181, and q leaves 1024"):
+    with pytest.raises(CapacityError, match="noise of 1000 ciphertexts reaches 8680, and q leaves 1024"):
         Bfv(moduli=OPEN, plain_modulus=t, clients=1000)
+
+
+def test_roundings_of_an_encoding_count_as_if_all_went_the_same_way() -> None:
+    """They depend on the input alone, and a hundred million clients may send the same."""
+    clients = 10**8
+    t = largest_primes(36, 1, degree=4096)[0]
+    assert 2 * t * TAIL * OPEN.noise_deviation(clients) < OPEN.modulus < 2 * t * clients / 2
+    with pytest.raises(CapacityError, match="noise of 100000000 ciphertexts"):
+        Bfv(moduli=OPEN, plain_modulus=t, clients=clients)
 
 
 @given(st.integers(1, 5000), st.integers(1, 2**22), st.integers(0, 2**30))
@@ -155,7 +164,7 @@ def test_a_chosen_set_holds_every_packed_sum(clients: int, bound: int, tail: int
     largest = sum(2 * encoding.largest_sum << encoding.least_width * i for i in range(fields))
     assert largest < parameters.plain_modulus
     assert parameters.clients == clients
-    noise = TAIL * parameters.moduli.noise_deviation(clients)
+    noise = parameters.moduli.noise_bound(clients)
     assert 2 * parameters.plain_modulus * noise < parameters.moduli.modulus
 
 
