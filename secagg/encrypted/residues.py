@@ -6,6 +6,7 @@ read depends on the stream alone, never on what is masked. Keys are derived else
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import CipherContext
@@ -29,24 +30,35 @@ def apply_masks(vector: Residues, masks: Sequence[Mask], *, modulus: int) -> Non
     """
     t = np.uint64(modulus)
     streams = [(keystream(mask.key), mask.sign) for mask in masks]
+    room = (1 << 64) // modulus - 1  # masks that 64 bits hold on top of a residue
+    size = min(_BLOCK, len(vector))
+    zeros, drawn = bytes(8 * size), np.empty(size, _word(modulus))
     for begin in range(0, len(vector), _BLOCK):
         part = vector[begin : begin + _BLOCK]
-        for stream, sign in streams:
-            words = _draw(stream, len(part), modulus)
-            part += words if sign > 0 else t - words
-            # Below t the difference wraps to more than any residue, so that the sum is kept.
-            np.minimum(part, part - t, out=part)
+        words = drawn[: len(part)]
+        for first in range(0, len(streams), room):
+            group = streams[first : first + room]
+            for stream, sign in group:
+                _draw(stream, words, zeros, modulus)
+                (np.add if sign > 0 else np.subtract)(part, words, out=part)
+            # Whatever wrapped on the way, with t for each subtraction all is between 0 and 2**64 again.
+            part += t * np.uint64(sum(sign < 0 for _, sign in group))
+            part %= t
 
 
-def _draw(stream: CipherContext, count: int, modulus: int) -> Residues:
-    """The next `count` residues of a stream; as many words are read as are still missing, again and again."""
-    bits = (modulus - 1).bit_length()
-    word = np.dtype("<u4" if bits <= 32 else "<u8")
-    cut = word.type((1 << bits) - 1)
-    parts, missing = [], count
-    while missing:
-        words = np.frombuffer(stream.update(bytes(missing * word.itemsize)), word) & cut
+def _word(modulus: int) -> np.dtype[Any]:
+    """What of a stream makes one residue."""
+    return np.dtype("<u4" if modulus <= 1 << 32 else "<u8")
+
+
+def _draw(stream: CipherContext, words: NDArray[Any], zeros: bytes, modulus: int) -> None:
+    """Fill with a stream's next residues; as many words are read as are still missing, again and again."""
+    cut = words.dtype.type((1 << (modulus - 1).bit_length()) - 1)
+    while len(words):
+        stream.update_into(memoryview(zeros)[: words.nbytes], words.view(np.uint8).data)
+        words &= cut
+        if words.max() < modulus:  # nearly always, where t is just below a power of two
+            return
         accepted = words[words < modulus]
-        parts.append(accepted)
-        missing -= len(accepted)
-    return np.concatenate(parts).astype(np.uint64) if parts else np.empty(0, np.uint64)
+        words[: len(accepted)] = accepted
+        words = words[len(accepted) :]

@@ -25,7 +25,7 @@ from secagg.encrypted.parameters import (
 from secagg.encrypted.primes import chain, is_prime, largest_primes
 from secagg.errors import CapacityError, DomainError, WeakParametersError
 
-SETS = [OPEN, *WIDE, Moduli(4096, (54, 55)), Moduli(8192, (60, 40, 40)), Moduli(8192, (60, 60, 60))]
+SETS = [OPEN, WIDE, Moduli(4096, (54, 55)), Moduli(8192, (60, 40, 40)), Moduli(8192, (60, 60, 60))]
 
 
 @pytest.mark.parametrize("moduli", SETS)
@@ -132,7 +132,7 @@ def test_a_plain_modulus_is_a_prime_with_roots_of_unity(t: int) -> None:
 
 
 def test_a_plain_modulus_among_the_primes_is_refused() -> None:
-    for moduli in (OPEN, *WIDE):
+    for moduli in (OPEN, WIDE):
         for prime in moduli.primes:
             with pytest.raises(DomainError, match="coprime"):
                 Bfv(moduli=moduli, plain_modulus=prime, clients=3)
