@@ -169,8 +169,8 @@ def release(
 ) -> NDArray[np.float64]:
     """Decrypt a sum and drown its error. What becomes of the result afterwards gives nothing more away.
 
-    The noise depends on the seed, the place in the allowance and the ciphertexts: the same sum gets the same
-    noise, whatever part of it is asked for, so that a second copy is no news, and another sum other noise.
+    The noise depends on the seed, the allowance, the place in it and the ciphertexts. The same sum gets the
+    same noise, whatever part of it is asked for, and a second copy is no news; another sum gets other noise.
 
     Args:
         sent: The sum's ciphertexts.
@@ -198,9 +198,10 @@ def release(
     most = flooding.parameters.clients * flooding.parameters.clip * flooding.parameters.scale
     if not np.all(np.abs(units) <= most + _TAIL * flooding.norm):
         raise CapacityError("a coordinate of a decrypted sum exceeds what all clients together declared")
-    noise_key = derive(
-        seed, Label.FLOODING, key.fingerprint, permit.first, digest(Label.ENCRYPTED_SUM, *sent)
-    )
+    # Of the deviation, too: the same samples at two of them would be two equations for one sum.
+    made_for = (flooding.released, flooding.bits, permit.first)
+    sum_digest = digest(Label.ENCRYPTED_SUM, *sent)
+    noise_key = derive(seed, Label.FLOODING, key.fingerprint, *made_for, sum_digest)
     slots = len(sent) * flooding.parameters.slots
     noise = gaussian.whole_gaussians(keystream(noise_key), flooding.deviation, slots)[:length]
     # In whole units, so that the sum is exact and no digit of float64 tells one addend from the other.

@@ -10,7 +10,8 @@ second, independent sample of a deviation 2**12 times smaller is added. Beside i
 shift of at most 2**-38 (r + 1/r) deviations, whose mean square is 26 times 2**-76 (no radius is below
 2**-32). The steps of r, where the first word is 2**23 or more, add half of that, and both together less than
 2**-71 to the divergence from exact noise. Smaller words come so rarely that all their steps are a distance
-below 2**-53. The second sample's own error is less than a sixteenth of a unit, and in none of these figures.
+below 2**-53. The second sample's own error, some sixteenths of a unit at a deviation of 2**58 and far less
+below, is in none of these figures.
 
 It is not for differential privacy, whose samplers are exact.
 

@@ -112,6 +112,22 @@ def test_any_part_of_a_sum_gets_the_noise_of_the_whole() -> None:
         assert (part == whole[:length]).all()
 
 
+@pytest.mark.parametrize(("released", "bits"), [(512, 31), (513, 30)])
+def test_one_sum_under_two_deviations_gets_two_noises(released: int, bits: int) -> None:
+    """Of the same samples at two deviations s and t, (t y - s z) / (t - s) would be the bare sum."""
+    public, secret = pair("ckks")
+    sent, _ = honest_sum(public, 2, 2048)
+    clean = unsafe_decrypt(sent, key=secret, length=2048)
+    found = []
+    for flooding in (
+        Flooding(parameters=CKKS, released=512),
+        Flooding(parameters=CKKS, released=released, bits=bits),
+    ):
+        permit = Permit(public.fingerprint, flooding, 0, 1)
+        found.append(release(sent, key=secret, length=2048, permit=permit, seed=SEED) - clean)
+    assert abs(np.corrcoef(*found)[0, 1]) < 0.2
+
+
 def test_a_key_is_spent_exactly_when_its_noise_is() -> None:
     flooding = Flooding(parameters=CKKS, released=10)
     allowance = Allowance(fingerprint=bytes(32), flooding=flooding)
