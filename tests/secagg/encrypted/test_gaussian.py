@@ -90,6 +90,12 @@ def test_single_samples_of_that_width_have_no_last_digits() -> None:
     assert (single % 64 == 0).mean() > 1 / 4
 
 
+def test_a_wide_and_a_narrow_sample_are_rounded_once() -> None:
+    stream = keystream(key(7))
+    wide, narrow = (2.0**30 * standard_gaussians(stream, 1000) for _ in range(2))
+    assert (whole_gaussians(keystream(key(7)), 2.0**30, 1000) == np.rint(wide + narrow / 2**12)).all()
+
+
 def test_whole_samples_follow_the_law_and_stay_below_ten_deviations() -> None:
     noise = whole_gaussians(keystream(key(6)), 2.0**40, 100_001)
     assert noise.shape == (100_001,)
