@@ -44,7 +44,6 @@ FROM_INSIDE = {
     "protocols/learning/federated.py": "the model of its own server",
     "protocols/worker.py": "orders of the simulation that started it",
     "secagg/encrypted/gaussian.py": "keystream",
-    "secagg/encrypted/residues.py": "keystream",
     "secagg/prg.py": "keystream",
 }
 
