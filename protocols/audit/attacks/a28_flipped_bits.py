@@ -62,7 +62,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A28",
     name="flipped bits of a ciphertext",
-    adversary="network",
+    adversary="whoever writes on the network",
     run=run,
     mutant=mutant,
     checks_removed=("a client's message is signed in its context: wire.check_signature",),

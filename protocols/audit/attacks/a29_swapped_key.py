@@ -63,7 +63,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A29",
     name="swapped encryption key",
-    adversary="malicious server",
+    adversary="active server",
     run=run,
     mutant=mutant,
     checks_removed=("the custodian signed the round's key: check_key_signature in accept_key",),

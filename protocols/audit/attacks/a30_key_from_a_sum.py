@@ -89,7 +89,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A30",
     name="the key from a released sum",
-    adversary="semi-honest server",
+    adversary="server that follows the protocol",
     run=run,
     mutant=mutant,
     checks_removed=("a CKKS sum is flooded before it leaves: CustodianSession._release",),

@@ -74,7 +74,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A37",
     name="the key is known",
-    adversary="key custodian and server",
+    adversary="custodian and server",
     run=run,
     mutant=mutant,
     checks_removed=("vectors are masked before they are encrypted: Encryption.encrypt_masked",),

@@ -81,7 +81,7 @@ def mutant() -> Iterator[None]:
 ATTACK = Attack(
     id="A40",
     name="one vector as the sum",
-    adversary="malicious server",
+    adversary="active server",
     run=run,
     mutant=mutant,
     checks_removed=("enough clients signed what is decrypted: CustodianSession._check_manifest",),
