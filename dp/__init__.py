@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dp.discrete_gaussian import discrete_gaussian_sum_epsilon
     from dp.errors import CalibrationError, DPError, DPInputError, LedgerError, UnaccountedReadError
     from dp.example_events import ExampleTraining, example_epsilon
-    from dp.example_level import PrivateTraining, make_private
+    from dp.example_level import PrivateTraining, make_private, secret_generator
     from dp.gaussian import gaussian_epsilon
     from dp.groups import GroupMeans
     from dp.histograms import Histogram
@@ -124,6 +124,7 @@ __all__ = [
     "rounds_left",
     "sampler_distance",
     "scalar_skellam_epsilon",
+    "secret_generator",
     "skellam",
     "skellam_epsilon",
     "skellam_tail",
@@ -176,6 +177,7 @@ _HOMES = {
     "example_level": (
         "PrivateTraining",
         "make_private",
+        "secret_generator",
     ),
     "gaussian": ("gaussian_epsilon",),
     "groups": ("GroupMeans",),

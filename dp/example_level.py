@@ -9,10 +9,13 @@ another noise, a loss in which examples share a divisor, or numbers fitted besid
 cross-fitted head reads every example and adds no noise): each is refused by `UnaccountedReadError`. An
 example whose gradient is not finite counts as one without a gradient: nobody may spoil a step by being in it.
 
-What it cannot give: Opacus draws floating-point normal numbers from torch's generator, so the guarantee is
-that of exact normal noise. The discrete noise of secure sums has no such gap.
+What it cannot give: Opacus draws floating-point normal numbers from torch's generator, which is no
+cryptographic one, so the guarantee is that of exact normal noise. The discrete noise of secure sums has no
+such gap. And a number is no seed for it: torch takes 32 bits of one, few enough for an outsider to try them
+all and subtract the noise. `secret_generator` fills the whole state of a generator.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -29,6 +32,8 @@ from dp.mechanisms import PoissonSampling
 
 Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+# Words of a Mersenne twister, where torch keeps them in its generator's state, and how long that state is.
+_TWISTER, _FIRST_WORD, _STATE_WORDS = 624, 3, 632
 _PROBED = 8
 _TOLERANCE = 1e-4
 
@@ -138,6 +143,33 @@ class PrivateTraining:
         self._seen = {name: value.detach().clone() for name, value in _numbers(self.model)}
 
 
+def secret_generator(seed: bytes, *, label: str = "") -> torch.Generator:
+    """A generator of torch whose whole state follows from a secret; `manual_seed` would use 32 bits of it.
+
+    Args:
+        seed: 32 secret bytes (`secrets.token_bytes(32)`), used with this label once.
+        label: what the generator is for, where one seed makes several.
+
+    Raises:
+        DPInputError: the seed is anything else, or this version of torch keeps its state in another form.
+    """
+    if not isinstance(seed, bytes) or len(seed) != 32:
+        raise DPInputError("the seed of noise is 32 secret bytes: secrets.token_bytes(32)")
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    words, slots = state.view(torch.int64), slice(_FIRST_WORD, _FIRST_WORD + _TWISTER)
+    # After a number as a seed, the twister's first words are that number and a known one.
+    if len(words) != _STATE_WORDS or words[slots][:2].tolist() != [0, 1]:
+        raise DPInputError(
+            "this torch keeps the state of its generator in another form; use a tested version"
+        )
+    named = b"dp|example-level generator|" + seed + label.encode()
+    filling = hashlib.shake_256(named).digest(4 * _TWISTER)
+    words[slots] = torch.frombuffer(bytearray(filling), dtype=torch.uint32).to(torch.int64)
+    generator.set_state(state)
+    return generator
+
+
 def make_private(
     *,
     model: torch.nn.Module,
@@ -157,8 +189,8 @@ def make_private(
         optimizer: any first-order optimiser of torch over the model's parameters.
         loss: of (model output, targets), the mean or the sum of the examples' own losses.
         loader: a plain loader of (inputs, targets). An example enters a batch with probability
-            1 / len(loader). Its generator is the one source of sampling and noise: give it one, freshly
-            seeded with secret bits.
+            1 / len(loader). Its generator is the one source of sampling and noise: give it a fresh
+            `secret_generator`.
         noise_multiplier: deviation of the noise over the clip, above 0.
         max_grad_norm: L2 clip of one example's gradient, above 0.
 
@@ -174,7 +206,7 @@ def make_private(
     for name, value in (("noise_multiplier", noise_multiplier), ("max_grad_norm", max_grad_norm)):
         require_positive(name, value)
     if loader.generator is None:
-        raise DPInputError("the loader needs a generator: DataLoader(..., generator=torch.Generator())")
+        raise DPInputError("the loader needs a generator: DataLoader(..., generator=secret_generator(seed))")
     data: Any = loader.dataset
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data)):
         raise DPInputError(

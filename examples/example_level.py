@@ -14,7 +14,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset
 
-from dp import make_statement, statement_text
+from dp import make_statement, secret_generator, statement_text
 from personalization import server_step, split_parameters
 from protocols import RoundConfig, SkellamNoise, simulate
 from protocols.learning.local_privacy import LocalPrivacy, private_update
@@ -32,9 +32,9 @@ def fresh_model() -> torch.nn.Module:
 def loader_of(part: np.ndarray) -> DataLoader:
     inputs = torch.tensor(images[part] / 16.0, dtype=torch.float32)
     dataset = TensorDataset(inputs, torch.tensor(labels[part]))
-    # One generator draws batches and noise. Its seed is a secret of the client.
-    generator = torch.Generator().manual_seed(secrets.randbits(63))
-    return DataLoader(dataset, batch_size=15, generator=generator)
+    # One generator draws batches and noise. Its seed is a secret of the client, and not a number: of a
+    # number, torch would use 32 bits.
+    return DataLoader(dataset, batch_size=15, generator=secret_generator(secrets.token_bytes(32)))
 
 
 # A client's own model, loss, optimiser and loader, as one writes them without privacy. The first layer is

@@ -1,12 +1,14 @@
 """Real Opacus, real training: an event claims what was done, and a step is what it claims."""
 
+import numpy as np
 import pytest
 import torch
 from opacus.accountants import PRVAccountant, RDPAccountant
 from torch.nn import functional
 
+from dp.errors import DPInputError
 from dp.example_events import example_epsilon
-from dp.example_level import make_private
+from dp.example_level import make_private, secret_generator
 from dp.mechanisms import PoissonSampling
 from tests.dp.client_training import BATCH, EXAMPLES, loader_of, network, private_training, step
 
@@ -116,6 +118,29 @@ def test_one_generator_decides_draws_and_noise(digits: tuple[torch.Tensor, torch
 
     assert torch.equal(trained(1), trained(1))
     assert not torch.equal(trained(1), trained(2))
+
+
+def test_a_secret_fills_the_whole_generator_and_a_number_does_not() -> None:
+    """Numbers 2**32 apart are one seed to torch; a secret's state is a twister's of the same 624 words."""
+    near, far = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1 + 2**32)
+    assert torch.equal(torch.rand(5, generator=near), torch.rand(5, generator=far))
+    one, same, other = (secret_generator(bytes([byte]) * 32) for byte in (1, 1, 2))
+    words = one.get_state().view(torch.int64)[3:627].numpy().astype(np.uint32)
+    assert len(np.unique(words)) > 600
+    twister = np.random.MT19937()
+    twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
+    drawn = torch.rand(2000, generator=one)
+    assert np.array_equal(drawn.numpy(), twister.random_raw(2000) % 2**24 / 2**24)
+    assert torch.equal(drawn, torch.rand(2000, generator=same))
+    labelled = secret_generator(bytes([1]) * 32, label="another")
+    for different in (other, labelled):
+        assert not torch.equal(drawn[:4], torch.rand(4, generator=different))
+
+
+@pytest.mark.parametrize("seed", [7, b"short", bytearray(32)])
+def test_a_guessable_seed_of_noise_is_refused(seed: bytes) -> None:
+    with pytest.raises(DPInputError, match="32 secret bytes"):
+        secret_generator(seed)
 
 
 def test_empty_batches_are_steps_with_noise(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
