@@ -9,7 +9,7 @@ Must not: branch on a number (a choice between numbers is a `where`), or draw an
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -81,22 +81,40 @@ class Descent:
         return 0.5 * self.l2 * (part**2).sum() + 0.5 * self.prox * ((part - held_to) ** 2).sum()
 
 
+class Steps(NamedTuple):
+    """What a part that is gradient descent and nothing else consists of, for those who must count its steps.
+
+    `moves` says which vectors descend; a copy starts where it was left or, `afresh`, at the shared vector.
+    """
+
+    model: TorchModel
+    moves: Literal["private", "shared", "both", "copy"]
+    descent: Descent
+    afresh: bool = False
+
+
+Reads: TypeAlias = Steps | str
+_UNSAID = "reads examples in a way that it does not say"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InnerPart:
-    """An inner solver and the batches it asks for."""
+    """An inner solver, the batches it asks for, and what it reads examples for: steps, or else in words."""
 
     run: InnerRun
     steps: int = 1
     batch: int | None = None
+    reads: Reads = _UNSAID
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OuterPart:
-    """An outer operator and the batches it asks for."""
+    """An outer operator; otherwise as `InnerPart`."""
 
     run: OuterRun
     steps: int = 1
     batch: int | None = None
+    reads: Reads = _UNSAID
 
 
 def keep(shared: Tensor, state: State, work: Work) -> State:
@@ -116,7 +134,7 @@ def private_steps(model: TorchModel, descent: Descent) -> InnerPart:
         point, state = descend(loss, state[PRIVATE], state, work, rows=work.inner, descent=descent)
         return state | {PRIVATE: point}
 
-    return InnerPart(run, descent.steps, descent.batch)
+    return InnerPart(run, descent.steps, descent.batch, Steps(model, "private", descent))
 
 
 def copy_steps(model: TorchModel, descent: Descent, *, afresh: bool = False) -> InnerPart:
@@ -135,7 +153,7 @@ def copy_steps(model: TorchModel, descent: Descent, *, afresh: bool = False) -> 
         point, state = descend(loss, start, state, work, rows=work.inner, descent=descent)
         return state | {COPY: point}
 
-    return InnerPart(run, descent.steps, descent.batch)
+    return InnerPart(run, descent.steps, descent.batch, Steps(model, "copy", descent, afresh))
 
 
 def mixed(shared: Tensor, state: State) -> Tensor:
@@ -159,7 +177,7 @@ def mixture_steps(model: TorchModel, descent: Descent) -> InnerPart:
         point, state = descend(loss, start, state, work, rows=work.inner, descent=descent, project=clamp)
         return state | {COPY: point[:-1], MIXING: point[-1]}
 
-    return InnerPart(run, descent.steps, descent.batch)
+    return InnerPart(run, descent.steps, descent.batch, "learns the weight of a mixture")
 
 
 def slot_of_least_loss(model: TorchModel, *, slots: int) -> InnerPart:
@@ -170,7 +188,7 @@ def slot_of_least_loss(model: TorchModel, *, slots: int) -> InnerPart:
         losses = [model.mean_loss(one, state, *batch, train=False)[0] for one in shared.reshape(slots, -1)]
         return state | {SLOT: torch.stack(losses).argmin()}
 
-    return InnerPart(run)
+    return InnerPart(run, reads="chooses a slot by the loss of all examples")
 
 
 def at_slot(shared: Tensor, state: State, *, slots: int) -> Tensor:
@@ -187,7 +205,7 @@ def slot_steps(model: TorchModel, descent: Descent, *, slots: int) -> OuterPart:
         chosen = _one_hot(state, shared, slots=slots)
         return torch.cat([(chosen[:, None] * update).reshape(-1), chosen]), state
 
-    return OuterPart(run, descent.steps, descent.batch)
+    return OuterPart(run, descent.steps, descent.batch, "takes steps in a slot that was chosen by examples")
 
 
 def shared_steps(model: TorchModel, descent: Descent, *, buffers: bool = True) -> OuterPart:
@@ -205,7 +223,7 @@ def shared_steps(model: TorchModel, descent: Descent, *, buffers: bool = True) -
         point, after = descend(loss, shared, state, work, rows=work.outer, descent=descent)
         return point - shared, after if buffers else state
 
-    return OuterPart(run, descent.steps, descent.batch)
+    return OuterPart(run, descent.steps, descent.batch, Steps(model, "shared", descent))
 
 
 def joint_steps(model: TorchModel, descent: Descent) -> OuterPart:
@@ -224,7 +242,7 @@ def joint_steps(model: TorchModel, descent: Descent) -> OuterPart:
         point, state = descend(loss, start, state, work, rows=work.outer, descent=descent)
         return point[:cut] - shared, state | {PRIVATE: point[cut:]}
 
-    return OuterPart(run, descent.steps, descent.batch)
+    return OuterPart(run, descent.steps, descent.batch, Steps(model, "both", descent))
 
 
 def shared_gradient(model: TorchModel) -> OuterPart:
@@ -237,7 +255,7 @@ def shared_gradient(model: TorchModel) -> OuterPart:
         gradient, after = torch.func.grad(loss, has_aux=True)(shared)
         return -gradient, after
 
-    return OuterPart(run)
+    return OuterPart(run, reads="sends the gradient of all examples as it is")
 
 
 def descend(

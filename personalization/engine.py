@@ -28,7 +28,8 @@ at once are one call with a leading axis (`step_many`), with the results of the 
 
 A guarantee about a client comes from the clip and the noise around its one vector, whatever the scheme. One
 about single examples does not come from here: fits, steps and choices all read examples, and none of them is
-an accounted event.
+an accounted event. Parts that are gradient descent say so (`descent.Steps`), so that whoever keeps an account
+can take their steps, with noise, in place of these.
 
 Must not: clip, round, scale, add noise, or know who sums; let anything but the update leave.
 """
@@ -102,6 +103,7 @@ class Algorithm:
         predict: (shared, personalised state, inputs) to outputs, float64 (examples, ...).
         aggregate: (mean of the summed vectors, number of clients in it) to the update of the shared vector.
         many: `step` for many clients in one call, or None; personalize_many: the same of `personalize`.
+        recipe: what it was made from, where that is a `torch_algorithm.Recipe`.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Algorithm:
     aggregate: Callable[[Float64, int], Float64] = field(default=the_mean, repr=False)
     many: StepMany | None = field(default=None, repr=False)
     personalize_many: PersonalizeMany | None = field(default=None, repr=False)
+    recipe: object = field(default=None, repr=False)
 
 
 def compose(inner: Inner[V, S, W], outer: Outer[V, S, W]) -> Outer[V, S, W]:

@@ -97,6 +97,7 @@ def algorithm(recipe: Recipe) -> Algorithm:
         aggregate=recipe.aggregate,
         many=training.many if stacks else None,
         personalize_many=partial(_privates, fitting) if stacks else None,
+        recipe=recipe,
     )
 
 
