@@ -1,7 +1,8 @@
 """A client's training with example-level privacy, between the model it is sent and the update it submits.
 
 The update of a torch model goes through clipping, noise and masks like any other: what `dp.example_level`
-guarantees about it holds before all of these, and they take nothing away.
+guarantees about it holds before all of these, and they take nothing away. Schemes of the engine, with phases
+and private states, are `accounted`'s.
 
 Must not: let anything else read the examples. A head that is fitted beside the training, in closed form or
 across folds, steers every gradient by all examples at once; that is refused when the setting is made.

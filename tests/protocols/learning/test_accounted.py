@@ -136,6 +136,7 @@ def test_a_head_phase_and_a_body_phase_descend_the_batches_that_were_drawn(
     np.testing.assert_allclose(result.update, moved.numpy(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow  # two accountants
 def test_epsilon_is_that_of_opacus_own_accountant_for_the_steps_that_torch_saw(
     steps_taken: list[str],
 ) -> None:
@@ -163,6 +164,29 @@ def test_the_statement_names_adversary_unit_relation_and_delta() -> None:
     epsilon = example_epsilon(account, delta=1e-6)
     for named in (f"epsilon {epsilon:.3g}", "example", "zero", "1e-06", "everyone but the client"):
         assert named in text
+
+
+def test_no_example_moves_both_parts_of_a_joint_step_by_more_than_the_clip() -> None:
+    """With one example zeroed out, and the same noise, shared and private part together."""
+
+    def weighted(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (targets >= 0) * LOSS(outputs, targets.clamp(min=0))  # a negative label: zeroed out
+
+    def moved(labels: np.ndarray) -> np.ndarray:
+        one_step = fedper(
+            torch_model(network(), loss=weighted, shared=["0.*"]), steps=Descent(steps=1, rate=1.0)
+        )
+        scheme = private(one_step, [], noise=2.0, clip=0.5)
+        done = scheme.step(scheme.initial, NEW, Pairs(inputs=100 * DATA.inputs, targets=labels), SEED)
+        return np.concatenate([done.update, done.private.arrays()["private"]])
+
+    before, distances = moved(DATA.labels), []
+    for zeroed in range(10):
+        neighbour = DATA.labels.copy()
+        neighbour[zeroed] = -1
+        distances.append(np.linalg.norm(moved(neighbour) - before) * DATA.examples)
+    assert max(distances) == pytest.approx(0.5, rel=1e-3)
+    assert max(distances) <= 0.5 + 1e-9
 
 
 def test_noise_follows_from_the_secret_and_the_account_and_is_never_drawn_again() -> None:
