@@ -61,8 +61,9 @@ docs: install  ## write the pages that come from the code; the diff must be empt
 examples: install  ## run every example
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-bench: install  ## speed beside the hardware's floor, in one run (about nine minutes)
+bench: install  ## speed beside the hardware's floor, then encrypted sums beside masks (about eleven minutes)
 	$(BIN)/python benchmarks/bench.py
+	PYTHONPATH=. $(BIN)/python benchmarks/encrypted.py
 
 bench-encrypted: install  ## sums under encryption beside masks and a widespread set, with verdicts (about two minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/encrypted.py

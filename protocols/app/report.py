@@ -30,7 +30,7 @@ _ARMS: Final = (
 _PHASES: Final = {
     "input": "fit the head, clip, add noise",
     "shares": "secret shares, sealed for each neighbour",
-    "masked": "the masked vector",
+    "masked": "the vector, masked or encrypted",
     "consistency": "everyone confirms one list of survivors",
     "certificates": "witnesses that counted them tell everyone",
     "unmask": "shares that open the sum, and nothing else",
