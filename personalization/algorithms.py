@@ -132,7 +132,7 @@ def ffgg_many(
     for group in _alike(data, settings.body):
         try:
             found = _stacked(vector, [calls[number] for number in group], settings=settings)
-        except DataError:
+        except PersonalizationError:
             found = [_alone(vector, calls[number], settings=settings) for number in group]
         for number, result in zip(group, found, strict=True):
             results[number] = result

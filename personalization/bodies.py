@@ -85,7 +85,13 @@ class DenseBody:
         return np.concatenate([scale * normal.ravel(), np.zeros(self.width)])
 
     def features(self, shared: Float64, images: Float64) -> Float64:
-        """See `Body.features`; every feature lies in [-1, 1]. Leading axes stack clients."""
+        """See `Body.features`; every feature lies in [-1, 1]. Leading axes stack clients.
+
+        Raises:
+            DataError: images of another number of inputs.
+        """
+        if images.shape[-1] != self.inputs:
+            raise DataError(f"images: {self.inputs} inputs expected")
         cut = self.inputs * self.width
         weight = shared[..., :cut].reshape(*shared.shape[:-1], self.inputs, self.width)
         return np.tanh((images - self.centre) @ weight + shared[..., None, cut:])

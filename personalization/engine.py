@@ -163,7 +163,7 @@ def step_many(
     """
     if algorithm.many is not None:
         return algorithm.many(shared, private, data, seeds)
-    return [_or_error(algorithm.step, shared, *one) for one in zip(private, data, seeds, strict=True)]
+    return [or_error(algorithm.step, shared, *one) for one in zip(private, data, seeds, strict=True)]
 
 
 def personalize_many(
@@ -176,19 +176,20 @@ def personalize_many(
     """`Algorithm.personalize` of many clients, as `step_many`."""
     if algorithm.personalize_many is not None:
         return algorithm.personalize_many(shared, private, data, seeds)
-    return [_or_error(algorithm.personalize, shared, *one) for one in zip(private, data, seeds, strict=True)]
+    return [or_error(algorithm.personalize, shared, *one) for one in zip(private, data, seeds, strict=True)]
 
 
 R = TypeVar("R")
 
 
-def _or_error(
+def or_error(
     call: Callable[[Float64, PrivateState, Examples, Seed], R],
     shared: Float64,
     private: PrivateState,
     data: Examples,
     seed: Seed,
 ) -> R | PersonalizationError:
+    """A call, or why it failed: one client's fault is a result among those of the others."""
     try:
         return call(shared, private, data, seed)
     except PersonalizationError as error:

@@ -22,3 +22,7 @@ class SplitError(PersonalizationError, ValueError):
 
 class PrivateStateError(PersonalizationError, TypeError):
     """Something tried to serialise, copy or change a client's private state."""
+
+
+# What a module or a loss of the caller's raises on examples that it cannot take.
+REFUSALS = (RuntimeError, ValueError, IndexError, KeyError, TypeError, ArithmeticError, AssertionError)

@@ -39,8 +39,8 @@ class TorchModel:
         training, evaluating: the module in either mode.
         shared: manifest of the shared vector. private: of the private one; None if nothing is private.
         loss: (outputs, targets) to one loss per example, (examples,). Any differentiable callable.
-        couples: whether an output may depend on other examples of the batch (batch normalisation), so that
-            batches may not be padded.
+        couples: whether an output or a buffer may depend on the examples of a batch together (batch
+            normalisation, running statistics), so that batches may not be padded.
     """
 
     training: torch.nn.Module
@@ -85,7 +85,7 @@ class TorchModel:
         """Weighted mean loss of a batch (0 if no example has weight), and the state with new buffers."""
         outputs, state = self.outputs(shared, state, inputs, train=train)
         losses = self.loss(outputs, targets)
-        if losses.shape != weights.shape:
+        if not isinstance(losses, Tensor) or losses.shape != weights.shape:
             raise DataError("a loss returns one number per example")
         losses = torch.where(weights > 0, losses * weights, torch.zeros_like(losses))
         return losses.sum() / weights.sum().clamp(min=1.0), state
@@ -104,7 +104,8 @@ def torch_model(
         module: copied; what it computes must follow from its parameters, buffers and inputs.
         loss: see `TorchModel.loss`, for example `partial(cross_entropy, reduction="none")`.
         shared: patterns or a predicate, as `split_parameters`; None shares every parameter.
-        couples: say so if the module mixes the examples of a batch; batch normalisation is found without.
+        couples: say so if the module mixes the examples of a batch; batch normalisation is found without, and
+            what has buffers is taken to.
 
     Raises:
         SplitError: as `split_parameters`; or a shared parameter is frozen, or the trained parameters are not
@@ -122,7 +123,7 @@ def torch_model(
         shared=_distinct(split, trained),
         private=_private(names, trained, split) if names else None,
         loss=loss,
-        couples=couples or any(_is_coupled(part) for part in module.modules()),
+        couples=couples or _is_coupled(module),
     )
 
 
@@ -182,5 +183,7 @@ def _private(names: tuple[str, ...], trained: dict[str, torch.nn.Parameter], spl
     return Manifest(names=names, shapes=shapes, dtype=split.shared.dtype)
 
 
-def _is_coupled(part: torch.nn.Module) -> bool:
-    return isinstance(part, torch.nn.modules.batchnorm._BatchNorm)
+def _is_coupled(module: torch.nn.Module) -> bool:
+    """Batch normalisation with or without statistics, or any buffer that examples might be counted into."""
+    normalises = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    return normalises or any(buffer.dtype in _BUFFERS for buffer in module.buffers())

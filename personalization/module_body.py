@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from personalization.errors import DataError
+from personalization.errors import REFUSALS, DataError
 from personalization.split import read_shared
 from personalization.vector import Manifest, unflatten
 
@@ -43,7 +43,11 @@ class ModuleBody:
         return self.manifest.length
 
     def features(self, shared: Float64, images: Float64) -> Float64:
-        """See `bodies.Body.features`."""
+        """See `bodies.Body.features`.
+
+        Raises:
+            DataError: the module cannot take the images, or returns no row of features for each.
+        """
         with torch.no_grad():
             return self._forward(self._tensors(shared), images).double().numpy()
 
@@ -71,7 +75,10 @@ class ModuleBody:
     def _forward(self, tensors: dict[str, torch.Tensor], images: Float64) -> torch.Tensor:
         # A copy: torch warns about read-only arrays, and a module may not write into the client's images.
         inputs = torch.from_numpy(images.astype(self.manifest.dtype))
-        output = torch.func.functional_call(self.module, tensors, (inputs,))
+        try:
+            output = torch.func.functional_call(self.module, tensors, (inputs,))
+        except REFUSALS as error:
+            raise DataError("the body module cannot take these images") from error
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(images):
             raise DataError("a body module must return one row of features per image")
         return output

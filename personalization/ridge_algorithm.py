@@ -10,7 +10,7 @@ import numpy as np
 
 from personalization.algorithms import FfggSettings, ffgg, ffgg_many, fit_head, scores
 from personalization.data import ClientData, Examples
-from personalization.engine import Algorithm, ClientResult, Float64, Seed
+from personalization.engine import Algorithm, ClientResult, Float64, Seed, or_error
 from personalization.errors import DataError, PersonalizationError
 from personalization.private_state import PrivateState
 from personalization.solvers import assign_folds, fold_masks, ridge_heads, with_bias
@@ -44,7 +44,9 @@ def ridge_ffgg(
     def many(
         shared: Float64, private: Sequence[PrivateState], data: Sequence[Examples], seeds: Sequence[Seed]
     ) -> list[ClientResult | PersonalizationError]:
-        own = [_classes(one) for one in data]
+        own = [one for one in data if isinstance(one, ClientData)]
+        if len(own) < len(data):
+            return [or_error(step, shared, *call) for call in zip(private, data, seeds, strict=True)]
         return ffgg_many(shared, private, own, settings=settings, seeds=seeds)
 
     def personalize(shared: Float64, private: PrivateState, data: Examples, seed: Seed) -> PrivateState:

@@ -41,8 +41,8 @@ def split_parameters(module: torch.nn.Module, *, shared: Sequence[str] | Callabl
         The split; the manifest keeps the module's own order.
 
     Raises:
-        SplitError: nothing shared, nothing private, a pattern that matches nothing, one tensor under a
-            shared and a private name, or shared parameters that are not all float32 or all float64.
+        SplitError: nothing shared, nothing private, no patterns or one that matches nothing, one tensor under
+            a shared and a private name, or shared parameters that are not all float32 or all float64.
     """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     chosen = _choose(tuple(parameters), shared)
@@ -111,8 +111,10 @@ def write_shared(module: torch.nn.Module, manifest: Manifest, vector: FloatArray
 def _choose(names: tuple[str, ...], shared: Sequence[str] | Callable[[str], bool]) -> tuple[str, ...]:
     if callable(shared):
         return tuple(name for name in names if shared(name))
-    if isinstance(shared, str):
+    if isinstance(shared, str) or not isinstance(shared, Sequence):
         raise SplitError("patterns come as a sequence of strings, not as one string")
+    if not all(isinstance(pattern, str) for pattern in shared):
+        raise SplitError("a pattern is a string")
     for pattern in shared:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise SplitError(f"the pattern {pattern!r} matches no parameter")

@@ -25,10 +25,11 @@ from personalization.engine import (
     Float64,
     Seed,
     compose,
+    or_error,
     repeat,
     the_mean,
 )
-from personalization.errors import DataError, PersonalizationError
+from personalization.errors import REFUSALS, DataError, PersonalizationError
 from personalization.functional_model import State, TorchModel, scoped_generator
 from personalization.private_state import PrivateState
 from personalization.seeds import Stream, generator
@@ -159,7 +160,7 @@ class _Calls:
         try:
             with scoped_generator(seed, label=self.recipe.name):
                 update, state = self.run(vector, plan.state, single)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except REFUSALS as error:
             if isinstance(error, PersonalizationError):
                 raise
             # torch's message may quote numbers of the client; the cause is for its own machine.
@@ -185,18 +186,10 @@ class _Calls:
         for group in _groups(plans, padded=not self.recipe.model.couples):
             try:
                 results = self._stacked(vector, [plans[number] for number in group])
-            except (RuntimeError, ValueError, IndexError):
-                results = [self._alone(shared, *calls[number]) for number in group]
+            except REFUSALS:
+                results = [or_error(self.one, shared, *calls[number]) for number in group]
             found.update(zip(group, results, strict=True))
         return [found[number] for number in range(len(calls))]
-
-    def _alone(
-        self, shared: Float64, private: PrivateState, data: Examples, seed: Seed
-    ) -> ClientResult | PersonalizationError:
-        try:
-            return self.one(shared, private, data, seed)
-        except PersonalizationError as error:
-            return error
 
     def _stacked(self, vector: Tensor, plans: list[_Plan]) -> list[ClientResult | PersonalizationError]:
         states = {name: torch.stack([p.state[name] for p in plans]) for name in plans[0].state}
@@ -231,7 +224,7 @@ def _predict(recipe: Recipe, length: int, shared: Float64, private: PrivateState
         with torch.no_grad():
             rows = torch.from_numpy(np.array(inputs, dtype=np.float64)).to(model.dtype)
             outputs, _ = model.outputs(recipe.predicts(vector, state), state, rows, train=False)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except REFUSALS as error:
         raise DataError("the model cannot take these inputs") from error
     if not torch.isfinite(outputs).all():
         raise DataError("the outputs are not finite")
@@ -312,6 +305,8 @@ def _rows(tables: list[NDArray[np.int64]], dtype: torch.dtype) -> Rows:
     index = np.zeros((len(tables), tables[0].shape[0], width), dtype=np.int64)
     weights = np.zeros(index.shape)
     for number, table in enumerate(tables):
+        # What pads is a row of the same batch: no other row, held back perhaps, reaches it by a loss of NaN.
+        index[number] = table[:, :1] if table.size else 0
         index[number, :, : table.shape[1]] = table
         weights[number, :, : table.shape[1]] = 1.0
     return Rows(torch.from_numpy(index), torch.from_numpy(weights).to(dtype))

@@ -167,7 +167,11 @@ def test_a_loss_that_is_not_a_number_is_refused():
     def reduced(outputs, targets):
         return LOSS(outputs, targets).mean()
 
-    for loss, message in ((broken, "not finite"), (reduced, "one number per example")):
+    def nothing(outputs, targets):
+        return None
+
+    per_example = "one number per example"
+    for loss, message in ((broken, "not finite"), (reduced, per_example), (nothing, per_example)):
         scheme = fedper(torch_model(network(), loss=loss, shared=["0.*"]), steps=THREE)
         with pytest.raises(DataError, match=message):
             scheme.step(scheme.initial, NEW, DATA, 0)
@@ -342,3 +346,15 @@ def test_pairs_are_silent_read_only_copies():
     assert repr(pairs) == "Pairs(examples=2)"
     with pytest.raises(ValueError, match="read-only"):
         pairs.targets[0] = 3
+
+
+def test_a_step_whose_loss_is_no_number_is_never_the_one_that_is_kept():
+    def breaks(outputs, targets):
+        return LOSS(outputs, targets) * torch.nan
+
+    best = Descent(steps=3, rate=0.2, keep_best=True)
+    scheme = fedavg_finetuned(torch_model(network(), loss=breaks), steps=THREE, tuning=best, validation=0.4)
+    copy = scheme.personalize(scheme.initial, NEW, DATA, 0).arrays()["copy"]
+    np.testing.assert_array_equal(copy, scheme.initial)
+    with pytest.raises(DataError, match="finite numbers"):
+        scheme.step(scheme.initial, NEW, DATA, 0)

@@ -12,6 +12,8 @@ from personalization import (
     DenseBody,
     Descent,
     FfggSettings,
+    Manifest,
+    ModuleBody,
     Pairs,
     PersonalizationError,
     PrivateState,
@@ -248,3 +250,78 @@ def test_regression_goes_the_same_way_as_classification():
     ]
     scheme = fedper(torch_model(network(), loss=squares, shared=["0.*"]), steps=STEPS)
     assert_close(rounds(scheme, data, together=True), rounds(scheme, data, together=False), atol=1e-12)
+
+
+def test_ridge_heads_refuse_what_does_not_fit_at_that_client_alone():
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(5, 3, dtype=torch.float64)
+
+        def forward(self, images):
+            return torch.tanh(self.layer(images))
+
+    twin = ModuleBody(
+        module=Twin().eval(), manifest=Manifest(names=("layer.weight", "layer.bias"), shapes=((3, 5), (3,)))
+    )
+    narrow = ClientData(images=np.ones((3, 4)), labels=np.array([0, 1, 2]), classes=4)
+    numbers = Pairs(inputs=DATA[0].images, targets=np.ones(12))
+    for body in (BODY, twin):
+        scheme = ridge_ffgg(ridge(body=body), initial=BODY.initial(scale=2.0, seed=0))
+        alone = scheme.step(scheme.initial, PrivateState(), DATA[0], 0)
+        for unfit in (narrow, numbers):
+            data, states = [DATA[0], unfit], [PrivateState()] * 2
+            found = step_many(scheme, scheme.initial, states, data, [0, 1])
+            assert found[0].update.tobytes() == alone.update.tobytes()
+            assert isinstance(found[1], DataError)
+            fitted = personalize_many(scheme, scheme.initial, states, data, [0, 1])
+            assert [isinstance(one, DataError) for one in fitted] == [False, True]
+        with pytest.raises(DataError, match="images"):
+            scheme.predict(scheme.initial, alone.private, narrow.images)
+
+
+def test_statistics_of_any_kind_are_never_fed_padding():
+    class Instances(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = network()
+            self.norm = torch.nn.InstanceNorm1d(1, track_running_stats=True, dtype=torch.float64)
+
+        def forward(self, images):
+            return self.inside(self.norm(images[:, None, :])[:, 0, :])
+
+    scheme = fedavg(torch_model(Instances(), loss=LOSS), steps=Descent(steps=2, rate=0.1))
+    assert_close(rounds(scheme, DATA, together=True), rounds(scheme, DATA, together=False), atol=1e-12)
+
+
+def test_a_held_back_row_reaches_no_training_even_by_padding():
+    def breaks(outputs, targets):
+        # The first row of either client, which is held back, has a loss that is no number.
+        return LOSS(outputs, targets.clamp(max=2)) * (2.5 - targets).sqrt()
+
+    steps = Descent(steps=2, rate=0.1)
+    scheme = fedper(torch_model(network(), loss=breaks, shared=["0.*"]), steps=steps, validation=0.3)
+    data = [
+        ClientData(images=one.images, labels=np.where(np.arange(one.examples), 1, 3), classes=4)
+        for one in DATA[:2]
+    ]
+    states = [PrivateState({"validation": np.eye(1, one.examples, dtype=np.int64)[0]}) for one in data]
+    for one in step_many(scheme, scheme.initial, states, data, [0, 1]):
+        assert np.isfinite(one.update).all()
+
+
+def test_what_a_module_or_a_loss_will_not_take_is_that_client_s_fault_alone():
+    def asserts(outputs, targets):
+        assert not targets.eq(3).any()
+        return LOSS(outputs, targets)
+
+    def types(outputs, targets):
+        if targets.eq(3).any():
+            raise TypeError("three")
+        return LOSS(outputs, targets)
+
+    good = ClientData(images=DATA[0].images, labels=DATA[0].labels % 3, classes=4)
+    for loss in (asserts, types):
+        scheme = fedper(torch_model(network(), loss=loss, shared=["0.*"]), steps=STEPS)
+        found = step_many(scheme, scheme.initial, [PrivateState()] * 2, [good, DATA[0]], [0, 1])
+        assert [isinstance(one, DataError) for one in found] == [False, True]

@@ -38,6 +38,9 @@ def test_only_what_is_named_is_shared_and_buffers_never_are():
         (["body.*", "neck.*"], "'neck.*' matches no parameter"),
         (["Body.*"], "'Body.*' matches no parameter"),
         ("body.*", "not as one string"),
+        (None, "sequence of strings"),
+        (iter(["body.*"]), "sequence of strings"),
+        (["body.*", 1], "a pattern is a string"),
     ],
 )
 def test_a_senseless_split_is_refused(shared, message):
