@@ -36,8 +36,12 @@ from personalization.torch_algorithm import Recipe, algorithm
 
 
 def fedavg(model: TorchModel, *, steps: Descent) -> Algorithm:
-    """McMahan et al. 2017, arXiv 1602.05629: every client trains everything that is shared."""
-    return algorithm(Recipe(name="FedAvg", model=model, outer=shared_steps(model, steps)))
+    """McMahan et al. 2017, arXiv 1602.05629: every client trains everything, and everything is shared.
+
+    Raises:
+        DataError: the model has a private part, which nothing here trains (so do all that build on it).
+    """
+    return algorithm(Recipe(name="FedAvg", model=_whole(model), outer=shared_steps(model, steps)))
 
 
 def fedavg_finetuned(
@@ -47,7 +51,7 @@ def fedavg_finetuned(
     validation share, a client for whom tuning does not help keeps the shared model."""
     recipe = Recipe(
         name="FedAvg + fine-tuning",
-        model=model,
+        model=_whole(model),
         outer=shared_steps(model, steps),
         personalize=copy_steps(model, tuning, afresh=True),
         adds=lambda shared: {COPY: shared},
@@ -127,7 +131,7 @@ def ditto(model: TorchModel, *, steps: Descent, personal: Descent, validation: f
     return algorithm(
         Recipe(
             name="Ditto",
-            model=model,
+            model=_whole(model),
             inner=copy_steps(model, personal),
             outer=shared_steps(model, steps, buffers=False),
             adds=lambda shared: {COPY: shared},
@@ -148,14 +152,14 @@ def apfl(
         mixing: the first weight of the copy, in [0, 1]; each client learns its own.
 
     Raises:
-        DataError: mixing out of range.
+        DataError: mixing out of range, or as `fedavg`.
     """
     if not 0.0 <= mixing <= 1.0:
         raise DataError("mixing lies in [0, 1]")
     return algorithm(
         Recipe(
             name="APFL",
-            model=model,
+            model=_whole(model),
             inner=mixture_steps(model, mixture),
             outer=shared_steps(model, steps, buffers=False),
             adds=lambda shared: {COPY: shared, MIXING: torch.full((), mixing, dtype=shared.dtype)},
@@ -178,17 +182,20 @@ def ifca(model: TorchModel, *, starts: Sequence[Float64], steps: Descent, minimu
         minimum: a slot with fewer members in a round (by its count, which may be noisy) stays as it is.
 
     Raises:
-        DataError: fewer than two starts, equal ones, or one of another length; minimum below 1.
+        DataError: fewer than two starts, equal ones, or one that is not finite or of another length; minimum
+            below 1; a model with a private part.
     """
     slots, length = len(starts), model.shared.length
     if slots < 2 or minimum < 1 or any(start.shape != (length,) for start in starts):
         raise DataError("at least two starts of the model's length, and a minimum of at least 1")
+    if not all(np.isfinite(start).all() for start in starts):
+        raise DataError("starts are finite")
     if len({start.tobytes() for start in starts}) < slots:
         raise DataError("equal starts stay equal: slots need distinct ones")
     return algorithm(
         Recipe(
             name="IFCA",
-            model=model,
+            model=_whole(model),
             inner=slot_of_least_loss(model, slots=slots),
             outer=slot_steps(model, steps, slots=slots),
             adds=lambda shared: {SLOT: torch.zeros((), dtype=torch.int64)},
@@ -198,6 +205,13 @@ def ifca(model: TorchModel, *, starts: Sequence[Float64], steps: Descent, minimu
             aggregate=partial(slot_means, slots=slots, minimum=minimum),
         )
     )
+
+
+def _whole(model: TorchModel) -> TorchModel:
+    """The model, if nothing of it is private: a part that is neither summed nor trained is a mistake."""
+    if model.private is not None:
+        raise DataError("this scheme trains no private part: share every parameter of the model")
+    return model
 
 
 def slot_means(mean: Float64, clients: int, *, slots: int, minimum: int) -> Float64:

@@ -56,7 +56,8 @@ class Descent:
         prox: weight of half its squared distance to where it is held: a private part to the module's own
             values, a copy to the shared vector, the shared part to what it was when it arrived (FedProx).
         keep_best: end at the step with the least loss on the client's validation rows (early stopping with
-            unlimited patience); a client that holds none back ends at the last step.
+            unlimited patience), which one where the loss is no number is never; a client that holds none back
+            ends at the last step.
 
     Raises:
         DataError: a value out of range.
@@ -185,8 +186,10 @@ def slot_of_least_loss(model: TorchModel, *, slots: int) -> InnerPart:
 
     def run(shared: Tensor, state: State, work: Work) -> State:
         batch = _batch(work, work.inner, 0)
-        losses = [model.mean_loss(one, state, *batch, train=False)[0] for one in shared.reshape(slots, -1)]
-        return state | {SLOT: torch.stack(losses).argmin()}
+        each = [model.mean_loss(one, state, *batch, train=False)[0] for one in shared.reshape(slots, -1)]
+        losses = torch.stack(each)
+        # A slot whose loss is no number fits nobody; without this it would be everybody's least.
+        return state | {SLOT: torch.where(losses.isnan(), torch.inf, losses).argmin()}
 
     return InnerPart(run, reads="chooses a slot by the loss of all examples")
 

@@ -137,7 +137,10 @@ def normalisation(module: torch.nn.Module) -> Callable[[str], bool]:
         torch.nn.modules.batchnorm._NormBase,
         torch.nn.LayerNorm,
         torch.nn.GroupNorm,
+        torch.nn.RMSNorm,
     )
+    # A frozen parameter is a constant, and no more to be shared than to be moved.
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     own = {
         f"{prefix}.{name}" if prefix else name
         for prefix, part in module.named_modules()
@@ -146,7 +149,7 @@ def normalisation(module: torch.nn.Module) -> Callable[[str], bool]:
     }
     if not own:
         raise SplitError("the module has no normalisation layer with parameters")
-    return lambda name: name not in own
+    return lambda name: name not in own and name not in frozen
 
 
 @contextmanager

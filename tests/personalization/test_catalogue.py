@@ -22,6 +22,7 @@ from personalization import (
     fedsim,
     ffgg_steps,
     ifca,
+    torch_model,
 )
 from personalization.catalogue import slot_means
 from tests.personalization.small import (
@@ -245,6 +246,7 @@ def test_ifca_refuses_slots_that_could_never_part():
         ([start, start.copy()], 1),
         ([start, start[:-1]], 1),
         ([start, start + 1], 0),
+        ([start, np.full_like(start, np.nan)], 1),
     ):
         with pytest.raises(DataError):
             ifca(full, starts=starts, steps=THREE, minimum=minimum)
@@ -286,3 +288,37 @@ def test_a_scheme_with_private_steps_needs_a_private_part():
 def test_predictions_have_one_row_per_example():
     scheme = fedper(model(), steps=THREE)
     assert scheme.predict(scheme.initial, NEW, DATA.images).shape == (12, CLASSES)
+
+
+def test_a_slot_whose_loss_is_no_number_is_nobody_s_choice():
+    full = model(shared=None)
+    start = whole(full).numpy()
+
+    def broken(outputs, targets):
+        return torch.where(outputs.abs().amax(dim=1) < 1e9, LOSS(outputs, targets), torch.nan)
+
+    scheme = ifca(torch_model(network(), loss=broken), starts=[1e12 * start, start], steps=THREE)
+    for private in (at(scheme).private, scheme.personalize(scheme.initial, NEW, DATA, 0)):
+        assert private.arrays()["slot"] == 1
+
+
+def test_a_scheme_that_trains_no_private_part_refuses_a_model_that_has_one():
+    part, start = model(), np.zeros(BODY_LENGTH)
+    for build in (
+        lambda: fedavg(part, steps=THREE),
+        lambda: fedavg_finetuned(part, steps=THREE, tuning=TWO),
+        lambda: ditto(part, steps=THREE, personal=TWO),
+        lambda: apfl(part, steps=THREE, mixture=TWO),
+        lambda: ifca(part, starts=[start, start + 1.0], steps=THREE),
+    ):
+        with pytest.raises(DataError, match="share every parameter"):
+            build()
+
+
+def test_fedbn_leaves_a_frozen_layer_as_it_is():
+    module = network(middle=torch.nn.RMSNorm(3, dtype=torch.float64))
+    module[0].requires_grad_(False)
+    scheme = fedbn(module, loss=LOSS, steps=THREE)
+    result = at(scheme)
+    assert len(result.update) == 3 * CLASSES + CLASSES
+    assert result.private.arrays()["private"].shape == (3,)
