@@ -3,6 +3,8 @@
 A client keeps the losses of its examples under the model it used last. When it is called again it holds the
 losses of its present examples under that same model against them. Where data stay, they differ little (a
 model is sent that is slightly better); where labels mean something else or inputs are turned, they leap.
+They also rise where a model was fitted to the former examples and the present ones are fresh: who would
+notice changed meanings alone keeps the losses of examples that the model was not fitted to.
 """
 
 import numpy as np
@@ -19,7 +21,8 @@ def shifted(before: Float64, now: Float64, *, deviations: float = 4.0) -> bool:
     Args:
         before: losses, float64 (examples,), at least two, finite.
         now: the same of the present examples; they may be others, and another number.
-        deviations: above 0. With 4, a client whose data stay is wrong about once in 30,000 calls.
+        deviations: above 0. With 4, losses of one distribution are taken for others about once in
+            30,000 calls.
 
     Raises:
         DataError: fewer than two losses, one that is not finite, or deviations not above 0.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from personalization.catalogue import ditto, fedavg, fedavg_finetuned, fedper, ifca
+from personalization.catalogue import ditto, fedalt, fedavg, fedavg_finetuned, fedper, ifca
 from personalization.descent import Descent
 from personalization.engine import Algorithm
 from personalization.functional_model import TorchModel, torch_model
@@ -97,6 +97,11 @@ def gradient_scheme(key: str, seed: int) -> Scheme:
         "fedper": lambda: fedper(model(seed, BODY), steps=FIVE),
     }
     return Scheme(make[key](), sgd(rate=1.0), clip=64.0, bits=24)
+
+
+def head_fit(seed: int) -> Algorithm:
+    """FedPer's head fitted to the shared part as it is: of this algorithm, only `personalize` is meant."""
+    return fedalt(model(seed, BODY), private=replace(FIVE, steps=50), shared=FIVE)
 
 
 def _starts(seed: int) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ A model trained jointly has to unlearn; heads that are fitted anew at every call
 touched, have not. What a phase leaves in the shared part then serves tasks that nobody has seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,16 +14,16 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from personalization.algorithms import local_only, scores
 from personalization.bodies import PixelBody
 from personalization.data import ClientData
-from personalization.engine import Float64
+from personalization.engine import Algorithm, Float64
 from personalization.optimisers import heavy_ball
 from personalization.private_state import PrivateState
 from personalization.ridge_algorithm import ridge_ffgg
-from personalization.seeds import Stream, generator
+from personalization.seeds import generator
 from personalization.shifts import shifted, squared_losses
 from personalization.tasks import CLASSES, INPUTS, DigitsTask, digits
 
 from .course import Course, accuracies
-from .schemes import TUNED, Scheme, gradient_scheme, softmax
+from .schemes import TUNED, Scheme, gradient_scheme, head_fit, softmax
 from .study import Chart, Column, Findings, Measured, Method, Promise, Study, StudySettings
 
 CLIENTS: Final = 10
@@ -60,9 +60,15 @@ def core_tasks(seed: int) -> list[list[Task]]:
 def mixed_tasks(seed: int) -> list[list[Task]]:
     """The same, but in each phase three clients, others each time, hold wine, breast cancer and iris."""
     phases, stream = core_tasks(seed), generator(seed, label="tables of tasks")
-    for number, tasks in enumerate(phases):
-        for at, load in enumerate(_TABLES):
-            tasks[(3 * number + at) % CLIENTS] = _table_task(load, stream)
+    for at, load in enumerate(_TABLES):
+        features, labels = load(return_X_y=True)
+        order = stream.permutation(len(labels))
+        # No row is learned from twice, or tested on by anybody if it ever is learned from.
+        tested = order[PHASES * EXAMPLES :]
+        for number, tasks in enumerate(phases):
+            rows = np.concatenate([order[number * EXAMPLES : (number + 1) * EXAMPLES], tested])
+            named = stream.permutation(CLASSES)[labels[rows]]
+            tasks[(3 * number + at) % CLIENTS] = _table_task(features[rows], named)
     return phases
 
 
@@ -70,22 +76,20 @@ def _brighter(data: ClientData, offset: float) -> ClientData:
     return ClientData(images=data.images + offset, labels=data.labels, classes=data.classes)
 
 
-def _table_task(load: Callable[..., tuple[Float64, np.ndarray]], stream: Stream) -> Task:
-    """A table as a client would bring it: columns standardised by its own examples, padded to 64."""
-    features, labels = load(return_X_y=True)
-    order = stream.permutation(len(labels))
-    features, labels = features[order], stream.permutation(CLASSES)[labels[order]]
+def _table_task(features: Float64, labels: np.ndarray) -> Task:
+    """A table as a client would bring it, its own examples first: standardised by these, padded to 64."""
     own = features[:EXAMPLES]
     scaled = (features - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-6)
     images = np.zeros((len(scaled), INPUTS))
     # About as large as pixels are.
     images[:, : scaled.shape[1]] = 0.3 + 0.2 * np.clip(scaled, -4.0, 4.0)
     images, labels = images.astype(np.float64), labels.astype(np.int64)
-    parts = [
-        ClientData(images=images[rows], labels=labels[rows], classes=CLASSES)
-        for rows in (slice(EXAMPLES), slice(EXAMPLES, None))
-    ]
-    return Task(*parts)
+    table = ClientData(images=images, labels=labels, classes=CLASSES)
+    return Task(_part(table, slice(EXAMPLES)), _part(table, slice(EXAMPLES, None)))
+
+
+def _part(data: ClientData, rows: slice) -> ClientData:
+    return ClientData(images=data.images[rows], labels=data.labels[rows], classes=data.classes)
 
 
 def run(method: str, seed: int, settings: StudySettings) -> Measured:
@@ -107,7 +111,7 @@ def run(method: str, seed: int, settings: StudySettings) -> Measured:
             f"{name}-others": float(found.others.mean()),
         }
         if name == "core":
-            figures |= {"detected": found.detected, "alarms": found.alarms}
+            figures |= {"detected": found.detected, "fresh": found.fresh}
             curves["core"] = found.by_round
     return Measured(figures, curves)
 
@@ -120,14 +124,14 @@ def _alone(task: Task) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """Accuracies by phase and client; of others' tasks by phase; by round; shifts that were noticed."""
+    """Accuracies by phase and client; of others' tasks by phase; by round; what was taken for a shift."""
 
     firsts: Float64
     ends: Float64
     others: Float64
     by_round: Sequence[float]
     detected: float = 0.0
-    alarms: float = 0.0
+    fresh: float = 0.0
 
 
 def _scheme(method: str, seed: int) -> Scheme:
@@ -140,13 +144,15 @@ def _scheme(method: str, seed: int) -> Scheme:
 
 def _trained(method: str, seed: int, settings: StudySettings, phases: Sequence[Sequence[Task]]) -> _Found:
     scheme = _scheme(method, seed)
+    watch = _Watch(head_fit(seed) if method.endswith("-refit") else None)
     with scheme.sums(masked=settings.masked and method == "ridge", seed=seed) as sums:
-        return _phases(method, scheme.course(sums, clients=CLIENTS, seed=seed), settings, phases)
+        return _phases(watch, scheme.course(sums, clients=CLIENTS, seed=seed), settings, phases)
 
 
-def _phases(method: str, course: Course, settings: StudySettings, phases: Sequence[Sequence[Task]]) -> _Found:
+def _phases(
+    watch: "_Watch", course: Course, settings: StudySettings, phases: Sequence[Sequence[Task]]
+) -> _Found:
     firsts, ends, others, by_round = list[Float64](), list[Float64](), list[float](), list[float]()
-    watch = _Watch(refits=method.endswith("-refit"))
     now, states = np.zeros(CLIENTS), list[PrivateState]()
     for tasks in phases:
         data, tests = [task.data for task in tasks], [task.test for task in tasks]
@@ -159,14 +165,15 @@ def _phases(method: str, course: Course, settings: StudySettings, phases: Sequen
             watch.remember(course, states, data)
             if number == 0:
                 firsts.append(now)
+        watch.judge(course, states, tests)
         ends.append(now)
         others.append(_others(course, states, tests))
-    return _Found(np.array(firsts), np.array(ends), np.array(others), by_round, watch.detected, watch.alarms)
+    return _Found(np.array(firsts), np.array(ends), np.array(others), by_round, watch.detected, watch.fresh)
 
 
 def _others(course: Course, states: Sequence[PrivateState], tests: Sequence[ClientData]) -> float:
     """Mean accuracy of every client's model on every other client's task, on a hundred examples of each."""
-    few = [ClientData(images=t.images[:100], labels=t.labels[:100], classes=t.classes) for t in tests]
+    few = [_part(test, slice(100)) for test in tests]
     found = [
         accuracies(course.algorithm, course.shared, [state] * len(few), few).sum() - own
         for state, own in zip(states, accuracies(course.algorithm, course.shared, states, few), strict=True)
@@ -175,11 +182,11 @@ def _others(course: Course, states: Sequence[PrivateState], tests: Sequence[Clie
 
 
 class _Watch:
-    """Every client's own test for a shift; who finds one and is to refit forgets its head."""
+    """Every client's own test for a shift; who finds one forgets its head and fits another, if it may."""
 
-    def __init__(self, *, refits: bool) -> None:
-        self._refits, self._losses = refits, list[Float64]()
-        self._new = self._old = self._hits = self._false = 0
+    def __init__(self, refit: Algorithm | None) -> None:
+        self._refit, self._losses = refit, list[Float64]()
+        self._hits, self._false = list[bool](), list[bool]()
         self._states: Sequence[PrivateState] = ()
 
     def look(self, course: Course, data: Sequence[ClientData], *, new: bool) -> Course:
@@ -191,14 +198,12 @@ class _Watch:
             for before, state, own in zip(self._losses, self._states, data, strict=True)
         ]
         if new:
-            self._new, self._hits = self._new + len(found), self._hits + sum(found)
-        else:
-            self._old, self._false = self._old + len(found), self._false + sum(found)
-        if not self._refits or not any(found):
+            self._hits += found
+        if self._refit is None or not any(found):
             return course
-        # An empty state is where everybody starts; the head is fitted before the shared part is touched.
+        # From where everybody starts, and before the shared part is touched.
         fresh = [PrivateState() if moved else kept for moved, kept in zip(found, course.private, strict=True)]
-        refitted = replace(course, private=tuple(fresh)).personal(data)
+        refitted = replace(course, algorithm=self._refit, private=tuple(fresh)).personal(data)
         return replace(
             course,
             private=tuple(
@@ -212,6 +217,14 @@ class _Watch:
         self._states = states
         self._losses = [self._of(course, state, own) for state, own in zip(states, data, strict=True)]
 
+    def judge(self, course: Course, states: Sequence[PrivateState], tests: Sequence[ClientData]) -> None:
+        """At the end of a phase: would as many fresh examples of the same task be taken for a shift?"""
+        few = [_part(test, slice(EXAMPLES)) for test in tests]
+        self._false += [
+            shifted(before, self._of(course, state, own))
+            for before, state, own in zip(self._losses, states, few, strict=True)
+        ]
+
     @staticmethod
     def _of(course: Course, state: PrivateState, data: ClientData) -> Float64:
         found = course.algorithm.predict(course.shared, state, data.images)
@@ -221,19 +234,19 @@ class _Watch:
     @property
     def detected(self) -> float:
         """Share of the shifts that were found."""
-        return self._hits / max(1, self._new)
+        return float(np.mean(self._hits))
 
     @property
-    def alarms(self) -> float:
-        """Share of the rounds without one in which one was found."""
-        return self._false / max(1, self._old)
+    def fresh(self) -> float:
+        """Share of the clients, at the ends of phases, that took fresh examples for one."""
+        return float(np.mean(self._false))
 
 
 _METHODS: Final = (
     Method("local", "each client alone, anew each phase"),
     Method("fedavg", "FedAvg"),
     Method("fedper", "FedPer"),
-    Method("fedper-refit", "FedPer, head refitted at a noticed shift"),
+    Method("fedper-refit", "FedPer, head fitted anew at a noticed shift"),
     Method("ridge", "FFGG, ridge heads"),
 )
 
@@ -248,9 +261,8 @@ def promises(found: Findings) -> Iterator[Promise]:
     yield Promise("the same of joint training: under 20 %", f"{joint:.1%}", joint < 0.20)
     harmed = found.mean("ridge", "core-harmed")
     yield Promise("FFGG harms at most a tenth of the tasks", f"{harmed:.1%}", harmed <= 0.10)
-    detected, alarms = found.mean("ridge", "detected"), found.mean("ridge", "alarms")
+    detected = found.mean("ridge", "detected")
     yield Promise("its clients notice nine shifts in ten", f"{detected:.1%}", detected >= 0.9)
-    yield Promise("and at most one false alarm in a hundred rounds", f"{alarms:.2%}", alarms <= 0.01)
 
 
 STUDY: Final = Study(
@@ -262,7 +274,8 @@ STUDY: Final = Study(
         "their brightness. It is tested on 900 other images as it sees them then. In the mixed run three "
         "clients a phase hold wine, breast cancer and iris instead.",
         "Gradient schemes take five passes over a client's examples a round, FFGG one pass and a closed "
-        "form, so that no scheme computes more than those. FFGG's sums go through the protocol; the others' "
+        "form, so that no scheme computes more than those; a refit at a noticed shift takes fifty more "
+        "passes through the head. FFGG's sums go through the protocol; the others' "
         "are the same integers added in clear.",
     ),
     methods=_METHODS,
@@ -272,7 +285,7 @@ STUDY: Final = Study(
         Column("core-harmed", "tasks harmed"),
         Column("core-others", "others' tasks", brief=False),
         Column("detected", "shifts noticed", brief=False),
-        Column("alarms", "false alarms", brief=False),
+        Column("fresh", "fresh examples taken for a shift", brief=False),
         Column("mixed", "mixed tasks"),
         Column("mixed-first", "mixed, first round", brief=False),
         Column("mixed-harmed", "mixed, harmed", brief=False),
@@ -295,6 +308,11 @@ STUDY: Final = Study(
     limits=(
         "All clients shift at once, and each knows only its own losses. Shifts that are small or slow are "
         "not studied.",
+        "Clients keep their examples through a phase, so there is nothing to raise a false alarm. Losses of "
+        "examples that a head was fitted to are lower than any others, and fresh ones of the same task are "
+        "taken for a shift as well: what is noticed is that examples are new.",
+        "FFGG's settings were tuned and those of the gradient schemes come from few trials: their rows are no "
+        "ranking.",
         "Sums are exact here; ten clients are too few for noise that would bound anything.",
     ),
 )
