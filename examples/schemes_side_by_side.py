@@ -48,10 +48,13 @@ def accuracy(scheme: Algorithm) -> float:
     shared, states = scheme.initial, [PrivateState() for _ in data]
     for number in range(ROUNDS):
         seeds = [number * CLIENTS + client for client in range(CLIENTS)]
-        results = [r for r in step_many(scheme, shared, states, data, seeds) if isinstance(r, ClientResult)]
-        states = [result.private for result in results]
+        updates = []
+        for client, result in enumerate(step_many(scheme, shared, states, data, seeds)):
+            if isinstance(result, ClientResult):  # else a client's error, which leaves its state as it was
+                updates.append(result.update)
+                states[client] = result.private
         # What a masked sum would open, divided by the clients in it: nothing else reaches the server.
-        shared = shared + scheme.aggregate(np.mean([r.update for r in results], axis=0), CLIENTS)
+        shared = shared + scheme.aggregate(np.mean(updates, axis=0), len(updates))
     hits = []
     for client, state, examples in zip(federation.clients, states, data, strict=True):
         fitted = scheme.personalize(shared, state, examples, 0)
