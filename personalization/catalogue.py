@@ -38,6 +38,8 @@ from personalization.torch_algorithm import Recipe, algorithm
 def fedavg(model: TorchModel, *, steps: Descent) -> Algorithm:
     """McMahan et al. 2017, arXiv 1602.05629: every client trains everything, and everything is shared.
 
+    The engine's mean counts clients alike; their weights by examples are those of the sum, where it has any.
+
     Raises:
         DataError: the model has a private part, which nothing here trains (so do all that build on it).
     """
@@ -149,7 +151,8 @@ def apfl(
     The copy is trained against the shared model as it arrived, where the paper takes its local iterates.
 
     Args:
-        mixing: the first weight of the copy, in [0, 1]; each client learns its own.
+        mixing: the first weight of the copy, in [0, 1]; each client learns its own, with every step and
+            at the copy's rate.
 
     Raises:
         DataError: mixing out of range, or as `fedavg`.
@@ -179,7 +182,9 @@ def ifca(model: TorchModel, *, starts: Sequence[Float64], steps: Descent, minimu
 
     Args:
         starts: the first vector of each slot, distinct, at least two, float64 (model length,).
-        minimum: a slot with fewer members in a round (by its count, which may be noisy) stays as it is.
+        minimum: a slot with fewer members in a round (by its count, which may be noisy) has an update of
+            zeros; a server's momentum may still move it. A clip shortens update and indicator alike, so a
+            clipped member counts for less than one.
 
     Raises:
         DataError: fewer than two starts, equal ones, or one that is not finite or of another length; minimum

@@ -311,8 +311,8 @@ STUDY: Final = Study(
         "Clients keep their examples through a phase, so there is nothing to raise a false alarm. Losses of "
         "examples that a head was fitted to are lower than any others, and fresh ones of the same task are "
         "taken for a shift as well: what is noticed is that examples are new.",
-        "FFGG's settings were tuned and those of the gradient schemes come from few trials: their rows are no "
-        "ranking.",
+        "FFGG's settings were tuned and those of the gradient schemes come from few trials: a table of both "
+        "is no ranking.",
         "Sums are exact here; ten clients are too few for noise that would bound anything.",
     ),
 )
