@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-encrypted bench-stacked studies soak tune tune-1000 clean
+.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-encrypted bench-stacked studies soak tune tune-1000 tune-schemes clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ tune: install  ## how the learning settings were chosen, on validation splits (a
 
 tune-1000: install  ## the same for digits-1000 (about half an hour)
 	$(BIN)/python benchmarks/tune.py digits-1000
+
+tune-schemes: install  ## what other rates give the gradient schemes, on validation splits (about half an hour)
+	$(BIN)/python benchmarks/tune_schemes.py
 
 clean:  ## remove the environment and what the tools left
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info .coverage

@@ -1,7 +1,8 @@
 """The schemes that are compared on digits, each with its server, and one network for those that need one.
 
-Rates and steps of gradient schemes come from one round of trials at 40 clients; the ridge heads are the
-product's own setting, tuned on validation splits of other federations (`personalization.tasks`).
+Rates and steps of gradient schemes come from one round of trials at 40 clients, and `make tune-schemes` shows
+what others would give; the ridge heads are the product's own setting, tuned on validation splits of other
+federations (`personalization.tasks`).
 """
 
 from collections.abc import Callable, Sequence
@@ -86,15 +87,15 @@ def ridge(seed: int) -> Scheme:
     return Scheme(algorithm, server, clip=TUNED.clip, bits=16)
 
 
-def gradient_scheme(key: str, seed: int) -> Scheme:
+def gradient_scheme(key: str, seed: int, steps: Descent = FIVE) -> Scheme:
     """A scheme of gradient steps by its name. Its differences are averaged, and far within the clip."""
     tuning = Descent(steps=50, rate=0.1)
     make: dict[str, Callable[[], Algorithm]] = {
-        "fedavg": lambda: fedavg(model(seed), steps=FIVE),
-        "fedavg-tuned": lambda: fedavg_finetuned(model(seed), steps=FIVE, tuning=tuning),
-        "ditto": lambda: ditto(model(seed), steps=FIVE, personal=Descent(steps=5, rate=0.3, prox=0.1)),
-        "ifca": lambda: ifca(model(seed), starts=_starts(seed), steps=FIVE),
-        "fedper": lambda: fedper(model(seed, BODY), steps=FIVE),
+        "fedavg": lambda: fedavg(model(seed), steps=steps),
+        "fedavg-tuned": lambda: fedavg_finetuned(model(seed), steps=steps, tuning=tuning),
+        "ditto": lambda: ditto(model(seed), steps=steps, personal=replace(steps, prox=0.1)),
+        "ifca": lambda: ifca(model(seed), starts=_starts(seed), steps=steps),
+        "fedper": lambda: fedper(model(seed, BODY), steps=steps),
     }
     return Scheme(make[key](), sgd(rate=1.0), clip=64.0, bits=24)
 
