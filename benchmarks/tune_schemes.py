@@ -1,19 +1,17 @@
-"""What other rates would give the gradient schemes of `rotations`: accuracy on validation splits.
+"""How the rates of the gradient schemes of `rotations` were chosen: accuracy on validation splits.
 
-Federations that no study reports, trained on the training splits alone; test images are not looked at. Rows
-say how far a scheme is from its best, so that a table of schemes is read with it.
+Federations that no study reports, trained on the training splits alone; test images are not looked at.
 Run: make tune-schemes
 """
 
 import argparse
-from dataclasses import replace
 
 import numpy as np
 
 from personalization.tasks import digits
 from protocols.studies.course import accuracies
 from protocols.studies.rotations import CLIENTS, SETTINGS, STUDY
-from protocols.studies.schemes import FIVE, gradient_scheme
+from protocols.studies.schemes import gradient_scheme
 
 SEEDS = (100, 101, 102, 103)
 RATES = (0.1, 0.3, 0.6, 1.0)
@@ -22,7 +20,7 @@ RATES = (0.1, 0.3, 0.6, 1.0)
 def validated(key: str, setting: str, rate: float, seed: int) -> float:
     """Mean accuracy of the clients on validation images that nobody trained on."""
     clients = digits(clients=CLIENTS, seed=seed, task=SETTINGS[setting]).clients
-    scheme, data = gradient_scheme(key, seed, replace(FIVE, rate=rate)), [client.train for client in clients]
+    scheme, data = gradient_scheme(key, seed, rate=rate), [client.train for client in clients]
     with scheme.sums(masked=False, seed=seed) as sums:
         course = scheme.course(sums, clients=CLIENTS, seed=seed).onward(data, STUDY.settings.rounds)
     tests = [client.validation for client in clients]

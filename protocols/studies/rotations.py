@@ -302,8 +302,7 @@ STUDY: Final = Study(
         "the epsilon is that of the two releases, for given models, and of nothing that trained them.",
         "A choice costs trainings whose sums are opened too: eleven of FFGG for 0.3 of the rounds, three of "
         "each model for 0.2 of them. With noise they would have to be paid for.",
-        "Settings of the gradient schemes come from few trials; a table of others' schemes is no ranking: "
-        "on validation splits of other federations, larger steps give FedAvg four and IFCA six points more "
-        "under turned images, and FedPer four under labels of one's own (`make tune-schemes`).",
+        "Rates of the gradient schemes are the best of four on validation splits of other federations, one "
+        "for each scheme (`make tune-schemes`); their steps and the network are one choice for all.",
     ),
 )

@@ -11,7 +11,7 @@ from personalization.optimisers import sgd
 from personalization.private_state import PrivateState
 from protocols.studies import rotations, tasks_40
 from protocols.studies.course import begin, worst_tenth
-from protocols.studies.schemes import FIVE, gradient_scheme, head_fit
+from protocols.studies.schemes import RATES, gradient_scheme, head_fit
 from protocols.studies.sums import PlainSums
 
 SHORT = replace(tasks_40.STUDY.settings, rounds=2, seeds=1)
@@ -150,9 +150,7 @@ def test_the_worst_tenth_is_of_at_least_one_client() -> None:
 @pytest.mark.parametrize("key", ["fedavg", "ditto", "ifca", "fedper"])
 def test_a_gradient_scheme_takes_the_steps_that_it_is_given(key: str) -> None:
     data = tasks_40.core_tasks(0)[0][0].data
-    plain, small = (
-        gradient_scheme(key, 0, steps).algorithm for steps in (FIVE, replace(FIVE, rate=FIVE.rate / 1000))
-    )
+    plain, small = (gradient_scheme(key, 0, rate=rate).algorithm for rate in (RATES[key], RATES[key] / 1000))
     far, near = (
         one.step(one.initial, PrivateState(), data, 0).update[: plain.length] for one in (plain, small)
     )
