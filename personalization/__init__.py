@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from personalization.quadratic import quadratic_ffgg as quadratic_ffgg
     from personalization.quadratic import smoothness as smoothness
     from personalization.ridge_algorithm import best_penalty as best_penalty
+    from personalization.ridge_algorithm import left_out_scores as left_out_scores
     from personalization.ridge_algorithm import ridge_ffgg as ridge_ffgg
     from personalization.shifts import shifted as shifted
     from personalization.shifts import squared_losses as squared_losses
@@ -123,7 +124,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "quadratic_ffgg",
         "smoothness",
     ),
-    "ridge_algorithm": ("best_penalty", "ridge_ffgg"),
+    "ridge_algorithm": ("best_penalty", "left_out_scores", "ridge_ffgg"),
     "shifts": ("shifted", "squared_losses"),
     "split": (
         "Split",

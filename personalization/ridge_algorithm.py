@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from personalization.algorithms import FfggSettings, ffgg, ffgg_many, fit_head, scores
 from personalization.data import ClientData, Examples
@@ -96,15 +97,39 @@ def best_penalty(
     dealt = assign_folds(len(features), folds=folds, seed=seed)
     masks = fold_masks(dealt)
     errors = [
-        _left_out_error(features, targets, ridge_heads(features, targets, masks=masks, strength=one)[dealt])
+        float(((_left_out(features, targets, masks=masks, dealt=dealt, ridge=one) - targets) ** 2).sum())
         for one in penalties
     ]
     return float(penalties[int(np.argmin(errors))])
 
 
-def _left_out_error(features: Float64, targets: Float64, heads: Float64) -> float:
-    predictions = (with_bias(features)[:, None, :] @ heads)[:, 0, :]
-    return float(((predictions - targets) ** 2).sum())
+def left_out_scores(shared: Float64, data: ClientData, *, settings: FfggSettings, seed: Seed) -> Float64:
+    """Scores of a client's own examples under heads fitted without them, float64 (examples, classes).
+
+    Losses of these are what fresh examples of the same task cost, which losses of a head's own examples are
+    not: for `shifts.shifted`, before and now.
+
+    Args:
+        shared: the body's vector.
+        data: two examples or more.
+        settings: ridge, folds and body.
+        seed: deals the folds.
+
+    Raises:
+        DataError: a single example, which leaves nothing to fit with.
+    """
+    if len(data.images) < 2:
+        raise DataError("a single example is left out of nothing")
+    features, targets = settings.body.features(shared, data.images), data.one_hot()
+    dealt = assign_folds(len(features), folds=settings.folds, seed=seed)
+    return _left_out(features, targets, masks=fold_masks(dealt), dealt=dealt, ridge=settings.ridge)
+
+
+def _left_out(
+    features: Float64, targets: Float64, *, masks: Float64, dealt: NDArray[np.int64], ridge: float
+) -> Float64:
+    heads = ridge_heads(features, targets, masks=masks, strength=ridge)[dealt]
+    return np.asarray((with_bias(features)[:, None, :] @ heads)[:, 0, :])
 
 
 def _classes(data: Examples) -> ClientData:

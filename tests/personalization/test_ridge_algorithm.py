@@ -12,8 +12,12 @@ from personalization import (
     best_penalty,
     ffgg,
     fit_head,
+    left_out_scores,
     ridge_ffgg,
+    shifted,
+    squared_losses,
 )
+from personalization.data import ClientData
 from personalization.seeds import generator
 from personalization.solvers import ridge_heads
 from tests.personalization.small import client
@@ -44,6 +48,40 @@ def test_local_steps_fit_again_before_each_step():
         vector = vector + 0.05 * ffgg(vector, NEW, DATA, settings=settings(folds=12), seed=0).update
     update = ffgg(START, NEW, DATA, settings=settled, seed=0).update
     np.testing.assert_allclose(START + update, vector, rtol=1e-12)
+
+
+def test_left_out_scores_are_those_of_heads_fitted_to_the_other_examples():
+    """With a fold for each example: one refit by hand for every one of them."""
+    count = len(DATA.images)
+    found = left_out_scores(START, DATA, settings=settings(folds=count), seed=1)
+    features = BODY.features(START, DATA.images)
+    for example in range(count):
+        others = np.ones((1, count))
+        others[0, example] = 0.0
+        (head,) = ridge_heads(features, DATA.one_hot(), masks=others, strength=0.05)
+        expected = np.append(features[example], 1.0) @ head
+        np.testing.assert_allclose(found[example], expected, atol=1e-9)
+    with pytest.raises(DataError):
+        left_out_scores(START, client(examples=1), settings=settings(), seed=0)
+
+
+def test_fresh_examples_are_no_shift_where_left_out_losses_are_compared_and_are_one_where_fitted_ones_are():
+    stream, body = generator(0, label="fresh"), DenseBody(inputs=20, width=16, centre=0.0)
+    start, alarms = body.initial(scale=1.0, seed=0), {"left out": 0, "fitted": 0}
+    tight = FfggSettings(body=body, ridge=1e-3, folds=11)
+    for trial in range(20):
+        images = stream.normal(size=(44, 20))
+        labels = (images[:, 0] + stream.normal(size=44) > 0).astype(np.int64)
+        own = ClientData(images=images[:22], labels=labels[:22], classes=2)
+        fresh = ClientData(images=images[22:], labels=labels[22:], classes=2)
+        head = fit_head(start, NEW, own, settings=tight)
+        scheme = ridge_ffgg(tight, initial=start)
+        now = squared_losses(scheme.predict(start, head, fresh.images), fresh.labels)
+        fitted = squared_losses(scheme.predict(start, head, own.images), own.labels)
+        left_out = squared_losses(left_out_scores(start, own, settings=tight, seed=trial), own.labels)
+        alarms["fitted"] += shifted(fitted, now, deviations=3.0)
+        alarms["left out"] += shifted(left_out, now, deviations=3.0)
+    assert alarms["left out"] <= 2 < 10 <= alarms["fitted"]
 
 
 def noisy(examples, seed=0):
