@@ -111,7 +111,8 @@ class RoundConfig:
             among the degree + 1 holders and must satisfy the bounds of `secagg.parameters`.
         corrupt: c, clients assumed to collude with the server; ceil(n / 3) by default.
         minimum_survivors: m, the fewest clients whose sum may be opened, whatever the graph. Noise
-            counts on m - c honest ones. On a sparse graph 2m > n + c.
+            counts on m - c honest ones. On a sparse graph 2m > n + c. Under encryption by default two thirds
+            of the clients at least: fewer no custodian opens.
         degree: k, even, or None for the complete graph.
         server: The adversary the thresholds are chosen against.
         noise: None, or the law every client adds a share of.
@@ -196,13 +197,14 @@ class RoundConfig:
             )
         corrupt = math.ceil(clients / 3) if corrupt is None else corrupt
         require_integer("corrupt", corrupt, 1, clients - 2)
-        if protection == "ckks" and minimum_survivors is None:
-            minimum_survivors = max(least_decrypted(clients), corrupt + 2)
+        # Fewer no custodian opens.
+        floor = 0 if protection == "masks" else max(least_decrypted(clients), corrupt + 2)
         if degree is None:
             threshold, minimum_survivors = complete_thresholds(
-                clients, corrupt, threshold, minimum_survivors, server
+                clients, corrupt, threshold, minimum_survivors, server, floor
             )
         else:
+            minimum_survivors = floor or None if minimum_survivors is None else minimum_survivors
             threshold, minimum_survivors = sparse_thresholds(
                 clients, corrupt, threshold, minimum_survivors, server, degree
             )

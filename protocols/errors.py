@@ -123,8 +123,8 @@ class Code(StrEnum):
     )
     FLOODING_POLICY = (
         "flooding-policy-violation",
-        "The custodian would release sums with less flooding than this client insists on.",
-        "Raise the custodian's flooding bits.",
+        "Sums would be released with less flooding than this party insists on, or have no room for it.",
+        "Raise the custodian's flooding bits, or lower clip and cohort until they fit.",
     )
     CUSTODIAN_SIGNATURE = (
         "custodian-signature-invalid",

@@ -23,9 +23,14 @@ def whole_part(fraction: float, clients: int) -> int:
 
 
 def complete_thresholds(
-    clients: int, corrupt: int, threshold: int | None, minimum_survivors: int | None, server: ServerModel
+    clients: int,
+    corrupt: int,
+    threshold: int | None,
+    minimum_survivors: int | None,
+    server: ServerModel,
+    floor: int = 0,
 ) -> tuple[int, int]:
-    """t and m on the complete graph, where m defaults to t."""
+    """t and m on the complete graph, where m defaults to t, or to a floor above it."""
     smallest = smallest_threshold(clients=clients, corrupt=corrupt, server=server)
     threshold = smallest if threshold is None else threshold
     require_integer("threshold", threshold, 1, clients)
@@ -35,7 +40,7 @@ def complete_thresholds(
             f"threshold {threshold} is too low for {clients} clients of which {corrupt} may be corrupt: "
             f"{rule} needs at least {smallest}"
         )
-    minimum_survivors = threshold if minimum_survivors is None else minimum_survivors
+    minimum_survivors = max(threshold, floor) if minimum_survivors is None else minimum_survivors
     require_integer("minimum_survivors", minimum_survivors, threshold, clients)
     return threshold, minimum_survivors
 

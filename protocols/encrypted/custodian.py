@@ -98,7 +98,7 @@ class CustodianSession:
         ends the round's key.
         """
         try:
-            envelope = wire.decode_envelope(data)
+            envelope = wire.decode_envelope(data, limit=self._limit())
             if envelope.sender != SERVER or envelope.signature:
                 raise WireError(
                     Code.MALFORMED_MESSAGE, "a server's message names the server and is not signed"
@@ -106,6 +106,14 @@ class CustodianSession:
             return self._dispatch(envelope, now)
         except ProtocolError as error:
             return [Refused(SERVER, error)]
+
+    def _limit(self) -> int:
+        """Once seated, no honest request is longer than a sum and a line of 128 bytes for each client."""
+        if not isinstance(self._state, Seated | KeyHeld):
+            return wire.MAX_MESSAGE_BYTES
+        seated = self._state if isinstance(self._state, Seated) else self._state.seated
+        longest = max(config.vector_bytes for config in seated.task.configs)
+        return 4096 + longest + 128 * len(seated.cohort.seats)
 
     def _dispatch(self, envelope: wire.Envelope, now: float) -> list[Output]:
         match self._state:

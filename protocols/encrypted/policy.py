@@ -7,6 +7,7 @@ from protocols.config import RoundConfig
 from protocols.errors import Code, PolicyRefusedError
 from protocols.protection import least_decrypted
 from secagg.encrypted.flooding import LEAST_BITS
+from secagg.errors import CapacityError
 
 _MOST_BITS = 128
 
@@ -43,7 +44,8 @@ class CustodianPolicy:
         """Refuse a config whose sums this custodian would not open, before any key is made.
 
         Raises:
-            PolicyRefusedError: If it encrypts nothing, or could open a sum of too few.
+            PolicyRefusedError: If it encrypts nothing, could open a sum of too few, or has no room for the
+                flooding.
         """
         if config.cipher is None:
             raise PolicyRefusedError(
@@ -55,6 +57,13 @@ class CustodianPolicy:
                 Code.THRESHOLD_POLICY,
                 f"{config.minimum_survivors} survivors are fewer than the {least} this custodian asks for",
             )
+        if bits := self.flooding(config):
+            try:
+                config.cipher.flooding(bits)
+            except CapacityError as error:
+                raise PolicyRefusedError(
+                    Code.FLOODING_POLICY, f"the config has no room for {bits} bits of flooding: {error}"
+                ) from error
 
     def flooding(self, config: RoundConfig) -> int:
         """Bits of flooding for a round: none where sums are exact, or under the flag that is unsafe."""

@@ -74,7 +74,7 @@ def test_a_manifest_that_is_not_enough_clients_signed_messages_ends_the_key(
     "change",
     [
         lambda body: Decrypt(body.manifest, ()),
-        lambda body: Decrypt(body.manifest, (*body.chunks, body.chunks[0])),
+        lambda body: Decrypt(body.manifest, (*body.chunks, b"")),
         lambda body: Decrypt(body.manifest, (body.chunks[0][:-1],)),
         lambda body: Decrypt(body.manifest, (b"",)),
         lambda body: Decrypt(body.manifest, (bytes(len(body.chunks[0])),)),
@@ -184,14 +184,30 @@ def test_truncations_of_all_it_is_sent_are_refused_by_name_and_change_nothing() 
     [
         (RoundConfig(clients=6, length=5, clip=1.0), Code.PROTECTION_POLICY),
         (config_for("ckks", clients=9, minimum_survivors=4, corrupt=2), Code.THRESHOLD_POLICY),
+        (config_for("ckks"), Code.FLOODING_POLICY),
     ],
-    ids=["masks alone", "sums of fewer than two thirds"],
+    ids=["masks alone", "sums of fewer than two thirds", "no room for so much flooding"],
 )
 def test_a_custodian_refuses_a_task_before_it_makes_a_key(config: RoundConfig, code: Code) -> None:
-    policy = CustodianPolicy(authority=b"", operator=b"")
+    policy = CustodianPolicy(authority=b"", operator=b"", flooding_bits=128)
     with pytest.raises(PolicyRefusedError) as caught:
         policy.check(config)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("protection", BOTH)
+@pytest.mark.parametrize("corrupt", [None, 1])
+def test_what_a_config_fills_in_no_custodian_refuses(protection: str, corrupt: int | None) -> None:
+    for clients in range(3, 40):
+        CustodianPolicy(authority=b"", operator=b"").check(
+            config_for(protection, clients=clients, corrupt=corrupt)
+        )
+
+
+def test_what_is_longer_than_any_sum_is_refused_unread() -> None:
+    _, sent, custodian = requests("ckks")
+    (output,) = custodian.receive(sent[-1] + bytes(10_000), 0.0)
+    assert output.error.code == Code.MESSAGE_TOO_LARGE
 
 
 def test_a_custodian_of_other_pins_gives_no_key() -> None:
