@@ -72,13 +72,13 @@ def require_unpublished(name: str, key: SigningKey) -> None:
         )
 
 
-def require_pins(authority: bytes, operator: bytes) -> None:
-    """The two public keys that a policy pins: 32 bytes each, and not the test vectors'.
+def require_pins(**pins: bytes) -> None:
+    """The public keys that a policy pins, by whose they are: 32 bytes each, and not the test vectors'.
 
     Raises:
         ConfigError: If one of them is none, or is published.
     """
-    for name, key in (("authority", authority), ("operator", operator)):
+    for name, key in pins.items():
         if not isinstance(key, bytes) or len(key) != 32:
             raise ConfigError(f"the {name} that a policy pins is a public key of 32 bytes, not {shown(key)}")
         if key in PUBLISHED_KEYS:

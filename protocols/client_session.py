@@ -117,13 +117,14 @@ class ClientSession:
         """What `recall` takes.
 
         Raises:
-            SessionOverError: In a round under CKKS, which is over before a restoration could go on with it.
+            SessionOverError: In a round under encryption, whose key is not saved.
         """
-        if isinstance(self._round, AwaitPlain):
-            raise SessionOverError("a round under 'ckks' is not saved: its key serves one process")
+        state = self._round
+        if isinstance(state, AwaitPlain) or (state is not None and state.context.key_digest):
+            raise SessionOverError("a round under encryption is not saved: its key serves one process")
         outputs, seen = tuple(self._last_outputs), frozenset(self._seen)
         known = ClientKnown(self._session, self._last_input, outputs, seen, self._last_heard, self._model)
-        return known, self._round
+        return known, state
 
     @property
     def over(self) -> bool:

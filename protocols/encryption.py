@@ -11,9 +11,10 @@ import numpy as np
 from secagg.encrypted import keys
 from secagg.encrypted.ciphertexts import EncryptedSum, encrypt
 from secagg.encrypted.flooding import LEAST_BITS
+from secagg.encrypted.library import require_library
 from secagg.encrypted.packing import Packing
 from secagg.encrypted.residues import Residues, apply_masks
-from secagg.errors import CapacityError, ContainerError, ContextError, DomainError
+from secagg.errors import CapacityError, ContainerError, ContextError, DomainError, MissingLibraryError
 from secagg.kdf import Label, digest
 from secagg.masks import Mask
 from secagg.ring import Words
@@ -84,6 +85,18 @@ def key_message(encryption_key: bytes, flooding: int, *, config: RoundConfig) ->
     return (UnfloodedKey if unflooded else EncryptionKey)(encryption_key, flooding)
 
 
+def require_encryption() -> None:
+    """Find out before any work whether encryption is possible here.
+
+    Raises:
+        ConfigError: If its library is missing; names the extra that brings it.
+    """
+    try:
+        require_library()
+    except MissingLibraryError as error:
+        raise ConfigError(str(error)) from error
+
+
 def require_cipher(config: RoundConfig) -> Cipher:
     """A config's encryption.
 
@@ -102,18 +115,24 @@ def load_key(message: EncryptionKey, *, config: RoundConfig) -> Encryption:
         FaultyServerError: If it is no public key of the config's parameters and of nothing else, or its
             flooding is not what its kind says.
     """
-    flooded = LEAST_BITS if config.protection == "ckks" and not isinstance(message, UnfloodedKey) else 0
+    approximate, flooding = config.protection == "ckks", message.flooding
+    if isinstance(message, UnfloodedKey):
+        fits = approximate and flooding == 0
+    else:
+        fits = flooding >= LEAST_BITS if approximate else flooding == 0
     parameters = require_cipher(config).parameters
     try:
         fingerprint = keys.fingerprint_of(message.key, parameters)
         key = keys.load_public(message.key, parameters=parameters, fingerprint=fingerprint)
     except ContextError as error:
         raise FaultyServerError(Code.ENCRYPTION_KEY, f"not the round's key: {error}", phase="key") from error
-    if message.flooding < flooded or (message.flooding and not flooded):
+    if not fits:
         raise FaultyServerError(
-            Code.ENCRYPTION_KEY, f"a key with {message.flooding} bits of flooding", phase="key"
+            Code.ENCRYPTION_KEY,
+            f"a key of this kind, under {config.protection!r}, with {flooding} bits of flooding",
+            phase="key",
         )
-    return Encryption(config, key, message.flooding)
+    return Encryption(config, key, flooding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,10 @@ class ServerSession:
         Raises:
             SessionOverError: In a round under encryption, whose sum of ciphertexts is not saved.
         """
-        if isinstance(self._state, AwaitKey | AwaitPlain | machine.AwaitEncrypted):
+        state = self._state
+        if isinstance(state, AwaitKey | AwaitPlain | machine.AwaitEncrypted) or (
+            state is not None and state.context.key_digest
+        ):
             raise SessionOverError("a round under encryption is not saved: its key serves one process")
         known = ServerKnown(
             self._base.session,
@@ -167,7 +170,7 @@ class ServerSession:
             self._rounds,
             None if self.deadline is None else float(self.deadline),
         )
-        return known, self._state
+        return known, state
 
     @property
     def session_hash(self) -> bytes:
@@ -285,7 +288,7 @@ class ServerSession:
                 phase=self.phase,
                 suspects=abort.suspects,
             )
-        if self._cohort is None:
+        if self._cohort is None and not self._is_custodian(sender):
             join = wire.decode_body(envelope, Join)
             machine.require_agreement_key(join.channel_key, phase="join", sender=sender)
             self._joined[sender] = Member(sender, join.channel_key, envelope.signature)

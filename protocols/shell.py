@@ -2,8 +2,6 @@
 
 import secrets
 
-from secagg.encrypted.library import require_library
-from secagg.errors import MissingLibraryError
 from secagg.keys import SigningKey
 from secagg.secret import SecretBytes
 
@@ -13,8 +11,8 @@ from .context import ClientId
 from .durable import DurableClient, DurableServer, require_room
 from .encrypted.custodian import CustodianSession
 from .encrypted.policy import CustodianPolicy
+from .encryption import require_encryption
 from .enrolment import Enrolment
-from .errors import ConfigError
 from .outputs import Output
 from .policy import ClientPolicy
 from .server_session import ServerSession
@@ -79,7 +77,7 @@ def open_client(
 
     Raises:
         ConfigError: If the identity, or a key that the policy pins, is one of the published test vectors, or
-            the policy pins what is no key.
+            the policy pins what is no key; if it pins a custodian and tenseal is missing.
     """
     _require_own_keys(policy, identity)
     # Entropy that is drawn begins as the published one does with probability 2**-128: nothing to check.
@@ -102,11 +100,8 @@ def open_custodian(policy: CustodianPolicy, identity: SigningKey) -> CustodianSe
             the policy pins what is no key; if tenseal is missing.
     """
     require_unpublished("the identity", identity)
-    require_pins(policy.authority, policy.operator)
-    try:
-        require_library()
-    except MissingLibraryError as error:
-        raise ConfigError(str(error)) from error
+    require_pins(authority=policy.authority, operator=policy.operator)
+    require_encryption()
     return CustodianSession(identity=identity, policy=policy, entropy=SecretBytes(secrets.token_bytes(32)))
 
 
@@ -210,4 +205,7 @@ def restore_client(
 def _require_own_keys(policy: ClientPolicy, identity: SigningKey) -> None:
     """What a real client rests on are keys, and none is published with the test vectors."""
     require_unpublished("the identity", identity)
-    require_pins(policy.authority, policy.operator)
+    require_pins(authority=policy.authority, operator=policy.operator)
+    if policy.custodian:
+        require_pins(custodian=policy.custodian)
+        require_encryption()

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from protocols.cohort import Ids
 from protocols.context import CUSTODIAN, ClientId, RoundContext
-from protocols.encryption import Ciphertexts, load_key
+from protocols.encryption import Ciphertexts, load_key, require_encryption
 from protocols.enrolment import Enrolment
 from protocols.errors import Code, ConfigError, ThresholdError
 from protocols.messages import Body, Contribution, Encrypted, EncryptedOpen, EncryptionKey
@@ -18,8 +18,6 @@ from protocols.pairwise import server as machine
 from protocols.pairwise.server import Done
 from protocols.pairwise.unmasking import Deliver, Round, ServerOutput
 from protocols.task import Task
-from secagg.encrypted.library import require_library
-from secagg.errors import MissingLibraryError
 
 
 def require_custodian(task: Task, custodian: bytes, enrolment: Enrolment) -> None:
@@ -27,18 +25,17 @@ def require_custodian(task: Task, custodian: bytes, enrolment: Enrolment) -> Non
 
     Raises:
         ConfigError: If rounds are under encryption and the custodian's key or the library is missing, or a
-            client is enrolled in the custodian's place.
+            client is enrolled in the custodian's place; if there is a custodian and nothing for it to open.
     """
     if all(config.cipher is None for config in task.configs):
+        if custodian:
+            raise ConfigError("a task under masks alone has no custodian: leave `custodian` out")
         return
-    if len(custodian) != 32:
+    if not isinstance(custodian, bytes) or len(custodian) != 32:
         raise ConfigError("a task under encryption needs its custodian's public key of 32 bytes: `custodian`")
     if CUSTODIAN in enrolment.ids:
         raise ConfigError(f"id {CUSTODIAN} is the custodian's in a session under encryption: enrol another")
-    try:
-        require_library()
-    except MissingLibraryError as error:
-        raise ConfigError(str(error)) from error
+    require_encryption()
 
 
 @dataclass(frozen=True, slots=True)
