@@ -24,6 +24,7 @@ from protocols.learning.federated import Outcome, RoundRow, plan, train
 from protocols.learning.scenarios import Settings
 from protocols.meter import Meter
 from protocols.plan import SessionPlan
+from protocols.protection import Protection
 from protocols.transcript import Transcript
 
 from .summary import history, summarize, versions
@@ -125,6 +126,20 @@ def finish(directory: Path, partial: Path) -> None:
     partial.rename(directory)
 
 
+# Where a key custodian opens the sums.
+_LEFT_OPEN: Final[dict[Protection, tuple[str, ...]]] = {
+    "bfv-masked": (
+        "Sums against the key custodian: it sees each, and the figures against the server are its.",
+    ),
+    "ckks": (
+        "Anyone, against a server or a key custodian that breaks the protocol, or the two together: opened "
+        "one by one, contributions have their own share of the noise only.",
+        "Delta, against whoever has ciphertexts beside what was released: flooding adds to it (the "
+        "specification of encrypted rounds, section 6, says how much).",
+    ),
+}
+
+
 def statement(outcome: Outcome, releases: tuple[SkellamRelease, ...]) -> Statement:
     """What the run guarantees, from its ledger; sums that are not in it were opened without noise."""
     return make_statement(
@@ -135,6 +150,7 @@ def statement(outcome: Outcome, releases: tuple[SkellamRelease, ...]) -> Stateme
         not_protected=(
             "Against whoever knows the seed: in this simulation all keys and noise follow from it.",
             "What only a simulation knows: summary.json and report.html hold exact values and say which.",
+            *_LEFT_OPEN.get(outcome.plan.training.protection, ()),
         ),
     )
 

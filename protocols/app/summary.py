@@ -13,6 +13,7 @@ from dp.intervals import Figure, Released
 from protocols.learning.outcome import EvaluationRow, Outcome
 from protocols.measures import ALWAYS
 from protocols.meter import Meter
+from protocols.protection import Protection
 from protocols.simulation import PHASES
 
 PACKAGES: Final = (
@@ -172,14 +173,23 @@ def _privacy(outcome: Outcome) -> dict[str, Any]:
         "epsilon_training": colluding("training"),
         "epsilon_evaluation": colluding("evaluation"),
         "noise_multiplier": config.noise.multiplier if config.noise is not None else None,
-        "statement": _statement(total),
+        "statement": _statement(total, config.protection),
     }
 
 
-def _statement(total: NamedEpsilons | None) -> str:
+# Whom figures against the server hold against, where a key custodian opens the sums.
+_HOLDS: Final[dict[Protection, str]] = {
+    "masks": "",
+    "bfv-masked": "; the key custodian counts as the server, alone or together with it",
+    "ckks": "; the key custodian counts as the server, if both follow the protocol and do not collude, and "
+    "flooding adds to delta",
+}
+
+
+def _statement(total: NamedEpsilons | None, protection: Protection) -> str:
     if total is None:
         return "none: no noise was added, so every opened sum is exact and nothing bounds what it tells"
-    return total.describe()
+    return total.describe() + _HOLDS[protection]
 
 
 def _cost(outcome: Outcome, meter: Meter, wall_seconds: float) -> dict[str, Any]:
