@@ -367,7 +367,7 @@ class ClientSession:
     def _poison(self, error: ProtocolError) -> list[Output]:
         """Drop every secret; say once, with a fixed code, that it is over."""
         context = self._context()
-        self._session, self._round, self._model = Over(error), None, b""
+        self._session, self._round, self._model = Over(error.without_frames()), None, b""
         self._last_outputs, self._entropy = [Aborted(error)], SecretBytes(b"")
         if context is not None:
             abort = ClientAbort(error.code, tuple(sorted(error.suspects)))

@@ -259,6 +259,17 @@ class ProtocolError(Exception):
         self.phase = phase
         self.suspects = tuple(suspects)
 
+    def without_frames(self) -> Self:
+        """This error, and its causes, without the frames they passed through.
+
+        Frames hold the states that ended with it: whoever keeps the error would keep their secrets.
+        """
+        error: BaseException | None = self
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+        return self
+
 
 class WireError(ProtocolError):
     """Bytes that are no message of this protocol, version or round."""

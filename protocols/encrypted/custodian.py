@@ -105,7 +105,7 @@ class CustodianSession:
                 )
             return self._dispatch(envelope, now)
         except ProtocolError as error:
-            return [Refused(SERVER, error)]
+            return [Refused(SERVER, error.without_frames())]
 
     def _limit(self) -> int:
         """Once seated, no honest request is longer than a sum and a line of 128 bytes for each client."""
@@ -178,7 +178,7 @@ class CustodianSession:
             survivors = self._check_manifest(held, message.manifest)
             return [self._open(held, message, survivors)]
         except ProtocolError as error:
-            return [Aborted(error)]
+            return [Aborted(error.without_frames())]
 
     def _check_manifest(self, held: KeyHeld, manifest: tuple[Contribution, ...]) -> tuple[ClientId, ...]:
         config, seats = held.encryption.config, held.seated.cohort.seats

@@ -3,12 +3,16 @@
 That nothing older can be opened afterwards is attack A39, whose search these tests use.
 """
 
-from protocols import RoundConfig
+import gc
+
+from protocols import RoundConfig, wire
 from protocols.audit.attacks.a39_old_secrets import Seen, broken, candidates
 from protocols.audit.table import body_of, vectors_for
 from protocols.audit.watch import Watch, watching
-from protocols.context import ClientId, RoundContext, model_digest
-from protocols.messages import Shares
+from protocols.context import SERVER, ClientId, RoundContext, model_digest
+from protocols.errors import Code
+from protocols.messages import Deal, Shares
+from protocols.pairwise.client import AwaitShares
 from protocols.simulation import Federation
 
 CONFIG = RoundConfig(clients=4, length=3, clip=1.0, corrupt=1)
@@ -68,3 +72,22 @@ def test_a_silent_round_is_given_up_and_its_secrets_with_it() -> None:
     assert fallen(federation, record, seen) == {"record", "list"}
     client.tick(patience + federation._now + 1)
     assert fallen(federation, record, seen) == set()
+
+
+def test_whoever_keeps_the_error_of_a_client_keeps_no_state_of_it() -> None:
+    """An error's frames would: they hold the state that refused, with its seeds and keys."""
+    federation = Federation(CONFIG, seed=3)
+    client = federation.clients[ClientId(0)]
+    (send,) = federation.server.open_round(now=0.0)
+    client.receive(send.data, 0.0)
+    context = client._round.context
+
+    def alive() -> int:
+        gc.collect()
+        states = (thing for thing in gc.get_objects() if isinstance(thing, AwaitShares))
+        return sum(state.context is context for state in states)
+
+    assert alive() == 1
+    *_, aborted = client.receive(wire.encode_message(context, SERVER, Deal((), (), (), ()), None), 0.0)
+    assert aborted.error.code == Code.SHARING_SET_INVALID
+    assert alive() == 0

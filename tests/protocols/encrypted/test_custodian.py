@@ -1,5 +1,7 @@
 """The custodian opens a sum once, for enough clients that signed what is in it; else its key is gone."""
 
+import gc
+
 import msgspec
 import numpy as np
 import pytest
@@ -67,6 +69,17 @@ def test_a_manifest_that_is_not_enough_clients_signed_messages_ends_the_key(
     (error,), federation = replaced(protection, MANIFESTS[fault])
     assert (type(error), error.code) == (FaultyServerError, Code.MANIFEST_INVALID)
     assert isinstance(custodian_of(federation)._state, Seated)  # no secret key is left
+
+
+def test_whoever_keeps_the_error_of_a_custodian_keeps_no_key() -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(thing, keys.SecretKey) for thing in gc.get_objects())
+
+    before = alive()
+    (error,), _ = replaced("ckks", MANIFESTS["of none"])
+    assert alive() == before
+    assert error.code == Code.MANIFEST_INVALID
 
 
 @pytest.mark.parametrize("protection", BOTH)
