@@ -6,7 +6,7 @@ secret before it is returned. Whoever loads a key names its parameters and its f
 """
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import NoReturn, SupportsIndex
 
 from secagg.errors import ContainerError, ContextError
@@ -94,12 +94,18 @@ def load_public(data: bytes, *, parameters: Parameters, fingerprint: bytes) -> P
     """
     if _fingerprint(parameters, _public_key(data, parameters)) != fingerprint:
         raise ContextError(f"a key is not the one with the fingerprint {fingerprint.hex()}")
+    return PublicKey(parameters, fingerprint, data, _loaded(data))
+
+
+@lru_cache(maxsize=1)
+def _loaded(data: bytes) -> Context:
+    """Parties in one process share the key of their round: its tables are megabytes, never given back."""
     context = load_context(data)
     if context.is_private() or not context.has_public_key():
         raise ContextError("a context holds more or less than a public key")
     if context.has_relin_keys() or context.has_galois_keys():
         raise ContextError("a context holds keys that sums do not need")
-    return PublicKey(parameters, fingerprint, data, context)
+    return context
 
 
 def fingerprint_of(data: bytes, parameters: Parameters) -> bytes:

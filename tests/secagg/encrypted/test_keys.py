@@ -33,6 +33,13 @@ def test_a_key_is_read_back_and_its_holder_can_encrypt_but_not_decrypt(name: str
             library.load_vector(context, SETS[name], vector.serialize()).decrypt()
 
 
+def test_who_loads_one_key_after_another_in_one_process_has_its_tables_once() -> None:
+    public, _ = generate(SETS["ckks"])
+    given = {"parameters": SETS["ckks"], "fingerprint": public.fingerprint}
+    first, second = (load_public(public.serialize(), **given) for _ in range(2))
+    assert first.context() is second.context()
+
+
 def secret_key_bytes(secret: SecretKey) -> bytes:
     """The secret key as the library would write it, which the product never asks for."""
     with tempfile.TemporaryDirectory() as folder:
@@ -105,6 +112,7 @@ def test_what_the_library_made_of_the_bytes_is_looked_at_once_more(monkeypatch) 
         (relinearisation, "keys that sums do not need"),
     ]:
         monkeypatch.setattr(keys, "load_context", lambda data, context=context: context)
+        keys._loaded.cache_clear()
         with pytest.raises(ContextError, match=words):
             load_public(public.serialize(), parameters=SETS["bfv"], fingerprint=public.fingerprint)
 
