@@ -127,7 +127,7 @@ def evaluation_config(
         epsilon: Of all `rounds` together, in (0, 39].
         delta: At most 1 / (10 clients).
         corrupt: c, ceil(n / 3) unless given.
-        minimum_survivors: m; unless given the least that the threshold allows.
+        minimum_survivors: m; unless given the config's default.
         rounds: How often the same people are evaluated.
         value_bits: Most bits of a coordinate; fewer are taken where the noise's sampler needs it.
         protection: Of the sum; surplus noise stays in under encryption.

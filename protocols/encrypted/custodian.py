@@ -1,4 +1,4 @@
-"""The key custodian's session: a key for each round, one decryption, no single vector (SPEC 3 and 6).
+"""The key custodian's session: a key for each round, one decryption, no single vector (SPEC 4 and 6).
 
 Bytes in, outputs out; time is an argument, and so are the secrets that flooding comes from. Keys are drawn
 by the encryption's library. A round's secret key exists in one state and ends with it: it is never written,

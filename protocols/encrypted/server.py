@@ -17,6 +17,7 @@ from protocols.outputs import Opening, Persist
 from protocols.pairwise import server as machine
 from protocols.pairwise.server import Done
 from protocols.pairwise.unmasking import Deliver, Round, ServerOutput
+from protocols.protection import least_decrypted
 from protocols.task import Task
 
 
@@ -25,7 +26,7 @@ def require_custodian(task: Task, custodian: bytes, enrolment: Enrolment) -> Non
 
     Raises:
         ConfigError: If rounds are under encryption and the custodian's key or the library is missing, or a
-            client is enrolled in the custodian's place; if there is a custodian and nothing for it to open.
+            client is enrolled in the custodian's place; if there is a custodian and nothing that it opens.
     """
     if all(config.cipher is None for config in task.configs):
         if custodian:
@@ -35,6 +36,12 @@ def require_custodian(task: Task, custodian: bytes, enrolment: Enrolment) -> Non
         raise ConfigError("a task under encryption needs its custodian's public key of 32 bytes: `custodian`")
     if CUSTODIAN in enrolment.ids:
         raise ConfigError(f"id {CUSTODIAN} is the custodian's in a session under encryption: enrol another")
+    base = task.configs[0]
+    if base.minimum_survivors < (least := least_decrypted(base.clients)):
+        raise ConfigError(
+            f"minimum_survivors {base.minimum_survivors} of {base.clients}: no custodian opens a sum of "
+            f"fewer than {least}"
+        )
     require_encryption()
 
 

@@ -4,7 +4,7 @@ One malformed ciphertext of a client or the server makes a released sum tell the
 under flooding (shown succeeding in tests/secagg/encrypted/test_malformed.py and
 tests/protocols/encrypted/test_limits.py). No check here prevents it; so what a single client sends must not
 rest on the key. Under "bfv-masked" it does not: whoever has the key, every message, and all shares that
-clients reveal for a sum, is left with the pair masks between honest clients. Encrypted SPEC 2.
+clients reveal for a sum, is left with the pair masks between honest clients. Encrypted SPEC 1.
 """
 
 from collections.abc import Iterator

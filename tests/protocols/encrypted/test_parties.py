@@ -367,6 +367,14 @@ def test_a_custodian_with_nothing_to_open_is_not_taken() -> None:
         open_server(task, task_of("ckks")[1], now=0.0, custodian=bytes(32))
 
 
+def test_a_task_that_every_custodian_refuses_is_not_opened() -> None:
+    config = config_for("ckks", clients=9, corrupt=2, minimum_survivors=5)
+    with pytest.raises(ConfigError, match="fewer than 6"):
+        open_server(
+            sign_task(signing_key("operator"), config), task_of("ckks")[1], now=0.0, custodian=bytes(32)
+        )
+
+
 def test_no_client_sits_in_the_custodian_s_place() -> None:
     with pytest.raises(ConfigError, match="enrol another"):
         open_server(*task_of("ckks", [*range(5), CUSTODIAN]), now=0.0, custodian=bytes(32))
