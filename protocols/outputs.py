@@ -105,8 +105,8 @@ class Finished:
         survivors: Clients whose vector was accepted, ascending.
         answered: Clients that answered the unmasking, ascending; the survivors where there was none.
         surplus: Of those, where the config removes surplus noise, the seeds of its parts (`protocols.noise`).
-        released: Under CKKS, what the custodian released before it was rounded: float64 (config.words,), grid
-            units.
+        released: Under CKKS, the flooded sum before it was rounded, float64 (config.words,), grid units. To
+            measure errors with: what is handed on is better `total` (encrypted SPEC 6).
     """
 
     round: int
