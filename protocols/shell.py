@@ -45,8 +45,8 @@ def open_server(
             `CUSTODIAN` go to it, and its answers come back through `receive`.
 
     Raises:
-        ConfigError: If `now` is no finite number, or a task under encryption lacks its custodian's key or
-            tenseal.
+        ConfigError: If `now` is no finite number, a task under encryption lacks its custodian's key or
+            tenseal, or no custodian would open its sums.
     """
     session = ServerSession(
         task=config,

@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 
 from protocols import RoundConfig, wire
+from protocols.audit.table import signing_key
 from protocols.context import ClientId
 from protocols.encrypted.custodian import CustodianSession
+from protocols.enrolment import enrol
 from protocols.errors import ProtocolError
 from protocols.messages import Body
 from protocols.outputs import Aborted, Output, Refused
 from protocols.simulation import Federation
+from protocols.task import sign_task
 from secagg.ring import Words
 
 SERVERS = {"bfv-masked": "active", "ckks": "semi-honest"}
@@ -87,3 +90,9 @@ def with_policy(federation: Federation, **changes: Any) -> None:
 
 def everyone(config: RoundConfig) -> tuple[ClientId, ...]:
     return tuple(ClientId(v) for v in range(config.clients))
+
+
+def task_of(protection: str, ids=range(6)):
+    task = sign_task(signing_key("operator"), config_for(protection))
+    public = {ClientId(v): signing_key("identity", v).public for v in ids}
+    return task, enrol(signing_key("authority"), public, serial=1, expires=1 << 40)

@@ -11,35 +11,29 @@ import pytest
 from dp import MeanMetric
 from protocols import (
     ClientPolicy,
-    ConfigError,
     InputError,
-    RoundConfig,
-    SessionOverError,
-    SkellamNoise,
-    ThresholdError,
     evaluate_privately,
     messages,
-    open_client,
-    open_durable_client,
-    open_durable_server,
-    open_server,
-    simulate,
     wire,
 )
 from protocols.audit.saboteur import saboteurs
 from protocols.audit.table import signing_key
-from protocols.checks import PUBLISHED_KEYS
 from protocols.context import CUSTODIAN, SERVER, ClientId, RoundContext
 from protocols.encryption import key_message
-from protocols.enrolment import enrol
-from protocols.errors import Code, FaultyServerError, ProtocolError
+from protocols.errors import Code, ProtocolError
 from protocols.messages import Encrypted, EncryptedOpen, EncryptionKey
-from protocols.outputs import Aborted, Refused, Send
+from protocols.outputs import Refused
 from protocols.simulation import Federation
 from protocols.sizes import upload
-from protocols.task import sign_task
-from secagg.encrypted import keys, library
-from tests.protocols.encrypted.scenes import SERVERS, config_for, custodian_of, expected, give, vectors
+from secagg.encrypted import keys
+from tests.protocols.encrypted.scenes import (
+    SERVERS,
+    config_for,
+    custodian_of,
+    expected,
+    give,
+    vectors,
+)
 from tests.vectors.test_vectors import UNDER_ENCRYPTION
 
 pytest.importorskip("tenseal", reason="encryption needs tenseal")
@@ -156,65 +150,6 @@ def test_a_round_under_encryption_is_not_opened_without_a_key(protection: str) -
     assert opened(protection, plain) == {Code.WRONG_MESSAGE_TYPE}
 
 
-# The custodian, at the server
-
-
-def test_a_custodian_that_joins_as_a_client_is_refused() -> None:
-    task, enrolment = task_of("bfv-masked")
-    server, _ = open_server(task, enrolment, now=0.0, custodian=signing_key("custodian").public)
-    join = messages.Join(bytes(31) + b"\x09")
-    data = wire.encode_message(server._base, CUSTODIAN, join, signing_key("custodian"))
-    (output,) = server.receive(CUSTODIAN, data, 0.0)
-    assert (type(output), output.error.code) == (Refused, Code.UNEXPECTED_MESSAGE)
-    (output,) = server.tick(61.0)
-    assert (type(output), output.error.code) == (Aborted, Code.TOO_FEW_CLIENTS)
-
-
-KINDS = {
-    "unflooded where nothing is approximate": ("bfv-masked", messages.UnfloodedKey, 0),
-    "flooded where nothing is approximate": ("bfv-masked", EncryptionKey, 30),
-    "unflooded by the kind of flooded ones": ("ckks", EncryptionKey, 0),
-    "flooded by the kind of unflooded ones": ("ckks", messages.UnfloodedKey, 30),
-}
-
-
-@pytest.mark.parametrize("fault", KINDS)
-def test_a_key_of_the_wrong_kind_ends_a_round_before_a_client_hears_of_it(fault: str) -> None:
-    protection, kind, flooding = KINDS[fault]
-    federation = Federation(config_for(protection), seed=1)
-    custodian = custodian_of(federation)
-    plain = custodian.receive
-
-    def lying(data: bytes, now: float):
-        plain(data, now)
-        state = custodian._state
-        body = kind(state.encryption.key.serialize(), flooding)
-        context = replace(state.context, key_digest=b"")
-        return [Send((SERVER,), wire.encode_message(context, CUSTODIAN, body, custodian._identity))]
-
-    custodian.receive = lying
-    with pytest.raises(FaultyServerError) as caught:
-        federation.round(give(vectors(federation._config)))
-    assert caught.value.code == Code.ENCRYPTION_KEY
-    assert not any(client.over for client in federation.clients.values())
-
-
-@pytest.mark.parametrize("protection", BOTH)
-def test_a_custodian_that_is_late_or_silent_costs_one_round(protection: str) -> None:
-    config = config_for(protection)
-    federation, of = Federation(config, seed=1), vectors(config)
-    custodian, late = custodian_of(federation), []
-    plain = custodian.receive
-    custodian.receive = lambda data, now: late.extend(plain(data, now)) or []
-    with pytest.raises(ThresholdError, match="custodian did not answer"):
-        federation.round(give(of))
-    custodian.receive = plain
-    for _ in range(2):
-        (output,) = federation.server.receive(CUSTODIAN, late[0].data, 0.0)
-        assert (type(output), output.error.code) == (Refused, Code.CONTEXT_MISMATCH)
-    assert federation.round(give(of)).exact
-
-
 # Policies
 
 PINS = {"authority": b"", "operator": b"", "corrupt_fraction": 1 / 6}
@@ -312,128 +247,7 @@ def test_a_masked_round_takes_no_message_of_encryption(kind: str) -> None:
     assert open_
 
 
-# Configs and what is missing
-
-
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({"protection": "ckks", "server": "active"}, "semi-honest"),
-        ({"protection": "bfv"}, "masks, bfv-masked, ckks"),
-        ({"protection": ["ckks"]}, "masks, bfv-masked, ckks"),
-        (
-            {"protection": "bfv-masked", "noise": SkellamNoise(multiplier=0.5, remove_surplus=True)},
-            "remove_surplus",
-        ),
-        (
-            {"protection": "bfv-masked", "noise": SkellamNoise(multiplier=0.5), "modulus_bits": 12},
-            "modulus_bits",
-        ),
-        (
-            {"protection": "ckks", "server": "semi-honest", "value_bits": 40, "clients": 2000},
-            "lower clip, the cohort or the scale",
-        ),
-    ],
-    ids=["active server", "unknown", "no text", "surplus", "limited ring", "overflow"],
-)
-def test_a_config_that_cannot_be_is_not_made(fields: dict, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        RoundConfig(**{"clients": 8, "length": 5, "clip": 1.0, "corrupt": 2} | fields)
-
-
-@pytest.mark.parametrize("protection", BOTH)
-def test_a_config_s_encoding_keeps_its_protection(protection: str) -> None:
-    config = config_for(protection)
-    again = RoundConfig.from_bytes(config.to_bytes())
-    assert (again, again.cipher, again.hash) == (config, config.cipher, config.hash)
-    assert config.hash != config.under_masks().hash
-
-
-def task_of(protection: str, ids=range(6)):
-    task = sign_task(signing_key("operator"), config_for(protection))
-    public = {ClientId(v): signing_key("identity", v).public for v in ids}
-    return task, enrol(signing_key("authority"), public, serial=1, expires=1 << 40)
-
-
-@pytest.mark.parametrize("custodian", [b"", bytes(31), "a text of as many characters......"[:32]])
-def test_a_server_without_its_custodian_s_key_is_not_opened(custodian: bytes) -> None:
-    with pytest.raises(ConfigError, match="custodian"):
-        open_server(*task_of("ckks"), now=0.0, custodian=custodian)
-
-
-def test_a_custodian_with_nothing_to_open_is_not_taken() -> None:
-    task = sign_task(signing_key("operator"), config_for("bfv-masked").under_masks())
-    with pytest.raises(ConfigError, match="masks alone"):
-        open_server(task, task_of("ckks")[1], now=0.0, custodian=bytes(32))
-
-
-def test_a_task_that_every_custodian_refuses_is_not_opened() -> None:
-    config = config_for("ckks", clients=9, corrupt=2, minimum_survivors=5)
-    with pytest.raises(ConfigError, match="fewer than 6"):
-        open_server(
-            sign_task(signing_key("operator"), config), task_of("ckks")[1], now=0.0, custodian=bytes(32)
-        )
-
-
-def test_no_client_sits_in_the_custodian_s_place() -> None:
-    with pytest.raises(ConfigError, match="enrol another"):
-        open_server(*task_of("ckks", [*range(5), CUSTODIAN]), now=0.0, custodian=bytes(32))
-
-
-def test_sessions_under_encryption_are_not_durable() -> None:
-    with pytest.raises(ConfigError, match="open_server"):
-        open_durable_server(*task_of("bfv-masked"), now=0.0)
-    key = signing_key("one").public
-    policy = ClientPolicy(authority=key, operator=key, custodian=key)
-    with pytest.raises(ConfigError, match="open_client"):
-        open_durable_client(policy, signing_key("two"), me=ClientId(0))
-
-
-@pytest.mark.parametrize("protection", BOTH)
-def test_no_state_of_a_round_under_encryption_is_given_away(protection: str) -> None:
-    """Whatever the phase: what came back of a saved one would mask without encrypting."""
-    config, tried = config_for(protection), set()
-    federation, of = Federation(config, seed=1), vectors(config)
-
-    def refuse(party, phase: str) -> None:
-        tried.add(phase)
-        with pytest.raises(SessionOverError, match="under encryption"):
-            party.memory()
-
-    def begins(number: int, phase: str) -> None:
-        if phase:
-            refuse(federation.server, phase)
-        if phase in ("consistency", "unmask"):
-            refuse(federation.clients[ClientId(0)], phase)
-
-    def contribute(client, need):
-        refuse(federation.clients[client], "input")
-        return of[client]
-
-    federation._on_phase = begins
-    federation.round(contribute)
-    shared = {"shares", "consistency", "unmask"} if protection == "bfv-masked" else set()
-    assert tried == {"key", "masked", "input"} | shared
-
-
-@pytest.mark.parametrize("pin", [bytes(31), next(iter(PUBLISHED_KEYS))], ids=["no key", "published"])
-def test_a_client_pins_a_key_of_its_custodian_that_not_everybody_has(pin: bytes) -> None:
-    key = signing_key("one").public
-    with pytest.raises(ConfigError, match="custodian"):
-        open_client(ClientPolicy(authority=key, operator=key, custodian=pin), signing_key("me"), me=0)
-
-
-def test_a_missing_library_is_named_with_its_extra_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent():
-        raise library.MissingLibraryError("pip install 'secagg-toolkit[encrypted]'")
-
-    monkeypatch.setattr(library, "_native", absent)
-    config = config_for("ckks")
-    with pytest.raises(ConfigError, match=r"secagg-toolkit\[encrypted\]"):
-        simulate(config, {v: np.zeros(5) for v in range(6)})
-    key = signing_key("one").public
-    with pytest.raises(ConfigError, match=r"secagg-toolkit\[encrypted\]"):
-        open_client(ClientPolicy(authority=key, operator=key, custodian=key), signing_key("me"), me=0)
+# Bounds and sizes
 
 
 def test_a_vector_beyond_its_bound_is_refused_and_may_be_mended() -> None:
