@@ -125,14 +125,17 @@ def plain_sum(
     *,
     config: RoundConfig,
     segments: Sequence[Segments] | None = None,
+    weights: Sequence[int] | None = None,
 ) -> Revealed:
     """What a noiseless round over these updates opens, without masks: the same integers, added.
 
     For comparison arms of a simulation; nothing is hidden here.
     """
     each = [{}] * len(updates) if segments is None else segments
+    own = [1] * len(updates) if weights is None else weights
     vectors = [
-        quantized(update, config=config, segments=of) for update, of in zip(updates, each, strict=True)
+        quantized(update, config=config, segments=of, weight=weight)
+        for update, of, weight in zip(updates, each, own, strict=True)
     ]
     return reveal(np.sum(vectors, axis=0), config=config)
 

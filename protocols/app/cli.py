@@ -139,7 +139,7 @@ def _compare(settings: Any, out: Path | None, *, resume: bool, processes: int | 
         )
 
     def told() -> None:
-        console.print(studying.table(chosen, summary))
+        console.print(*studying.tables(chosen, summary))
         for line in studying.lines(summary):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
@@ -36,16 +37,23 @@ def render(chosen: Study, settings: StudySettings, found: Findings, summary: dic
         charts.append(
             {
                 "chart": chart,
-                "keys": [(*_style(at), labels[key]) for at, key in enumerate(drawn)],
+                "keys": [
+                    (colour, "block" if chart.bars else dashes, labels[key])
+                    for key, (colour, dashes) in zip(drawn, map(_style, range(len(drawn))), strict=True)
+                ],
                 "plot": _plot(f"chart-{number}", chart, curves, labels),
             }
         )
-    rows = [
-        (method.label, [spread(found.values(method.key, c.key), c.kind) for c in chosen.columns])
-        for method in chosen.methods
+    tables = [
+        (
+            heading,
+            columns,
+            [(m.label, [spread(found.values(m.key, c.key), c.kind) for c in columns]) for m in methods],
+        )
+        for heading, methods, columns in chosen.tables()
     ]
     return page("study.html.j2").render(
-        study=chosen, settings=settings, summary=summary, rows=rows, charts=charts
+        study=chosen, settings=settings, summary=summary, tables=tables, charts=charts
     )
 
 
@@ -60,15 +68,56 @@ def _curves(found: Findings, method: str, key: str) -> np.ndarray:
 
 
 def _plot(name: str, chart: Chart, curves: dict[str, np.ndarray], labels: dict[str, str]) -> Markup:
+    if chart.bars:
+        label = f"{chart.title} by {chart.across}: {_told(chart, curves, labels)}."
+        return Plot(
+            name, label, lambda figure, wide: _bars(figure.add_subplot(), chart, list(curves.values()))
+        ).markup()
     ends = "; ".join(
         f"{labels[key]} ends at {written(float(lines[:, -1].mean()), chart.kind)}"
         for key, lines in curves.items()
     )
     label = f"{chart.title} by {chart.across}: {ends}."
-    return Plot(name, label, lambda figure, wide: _draw(figure, chart, list(curves.values()))).markup()
+    return Plot(name, label, lambda figure, wide: _lines(figure, chart, list(curves.values()))).markup()
 
 
-def _draw(figure: Figure, chart: Chart, curves: Sequence[np.ndarray]) -> None:
+def _told(chart: Chart, curves: dict[str, np.ndarray], labels: dict[str, str]) -> str:
+    """Every bar in words."""
+    return "; ".join(
+        f"{labels[key]}: "
+        + ", ".join(
+            f"{place} {written(mean, chart.kind)}"
+            for place, mean in zip(chart.bars, _ranges(lines)[0].tolist(), strict=True)
+            if math.isfinite(mean)
+        )
+        for key, lines in curves.items()
+    )
+
+
+def _ranges(lines: np.ndarray) -> np.ndarray:
+    """Mean, least and largest of each place over the seeds that have it; NaN where none has."""
+    columns = [column[np.isfinite(column)] for column in lines.T]
+    return np.array([(c.mean(), c.min(), c.max()) if c.size else (math.nan,) * 3 for c in columns]).T
+
+
+def _bars(axes: Axes, chart: Chart, curves: Sequence[np.ndarray]) -> None:
+    places = np.arange(len(chart.bars))
+    scale, width = (100.0 if chart.kind == "percent" else 1.0), 0.8 / len(curves)
+    for at, lines in enumerate(curves):
+        middle, low, high = scale * _ranges(lines)
+        across, (colour, _) = places + (at - (len(curves) - 1) / 2) * width, _style(at)
+        axes.bar(across, middle, 0.9 * width, color=COLOURS[colour], zorder=2)
+        if len(lines) > 1:
+            axes.vlines(across, low, high, color=COLOURS["muted"], linewidth=0.8, zorder=3)
+    axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
+    axes.set_xticks(places, chart.bars)
+    if chart.kind == "percent":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:.0f}%"))
+    axes.set_title(chart.title)
+    axes.set_xlabel(chart.across)
+
+
+def _lines(figure: Figure, chart: Chart, curves: Sequence[np.ndarray]) -> None:
     axes = figure.add_subplot()
     scale = 100.0 if chart.kind == "percent" else 1.0
     for at, lines in enumerate(curves):

@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,16 +119,18 @@ def written(value: float, kind: Kind) -> str:
     return {"percent": f"{100 * value:.1f}%", "error": f"{value:.1e}", "plain": f"{value:.3g}"}[kind]
 
 
-def table(chosen: Study, summary: dict[str, Any]) -> Table:
+def tables(chosen: Study, summary: dict[str, Any]) -> Iterator[Table]:
     """Means over seeds, with the least and the largest."""
-    shown = [column for column in chosen.columns if column.brief]
-    columns = [TableColumn(column.title, justify="right") for column in shown]
-    title = f"{chosen.title}: {summary['rounds']} rounds, {summary['seeds']} seeds from {summary['seed']}"
-    grid = Table("method", *columns, title=title)
-    for method in chosen.methods:
-        row = summary["methods"][method.key]
-        grid.add_row(method.label, *("\n".join(spread(row[c.key]["values"], c.kind)) for c in shown))
-    return grid
+    for heading, methods, columns in chosen.tables():
+        shown = [column for column in columns if column.brief]
+        runs = f"{summary['rounds']} rounds, {summary['seeds']} seeds from {summary['seed']}"
+        title = f"{heading if chosen.parts else chosen.title}: {runs}"
+        cells = (TableColumn(column.title, justify="right") for column in shown)
+        grid = Table("method", *cells, title=title)
+        for method in methods:
+            row = summary["methods"][method.key]
+            grid.add_row(method.label, *("\n".join(spread(row[c.key]["values"], c.kind)) for c in shown))
+        yield grid
 
 
 def spread(values: list[float], kind: Kind) -> tuple[str, str]:

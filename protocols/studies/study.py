@@ -49,11 +49,11 @@ class Measured:
 
     Attributes:
         figures: Numbers for the table, by column.
-        curves: Lines for the charts, by chart: a number per place.
+        curves: Lines for the charts, by chart: a number per place, or None where a bar is missing.
     """
 
     figures: Mapping[str, float]
-    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing of one curve per method: the mean over seeds, and the range as a band.
+    """A drawing of one curve per method, or of bars: the mean over seeds, and the range.
 
     Attributes:
         key: As in `Measured.curves`.
@@ -100,6 +100,8 @@ class Chart:
         note: What a reader should see.
         step: Places per point, 1 unless given.
         marks: Places at which something happens, named.
+        bars: Names of the places where these have no order: bars are drawn then, of at most five methods,
+            which colours alone tell apart. A place without a number has none.
     """
 
     key: str
@@ -111,6 +113,16 @@ class Chart:
     methods: tuple[str, ...] = ()
     step: int = 1
     marks: tuple[tuple[int, str], ...] = ()
+    bars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table of some methods in some columns, by their keys, under a heading of its own."""
+
+    heading: str
+    methods: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,7 @@ class Study:
         run: (method, seed, settings) to what was measured: pure, so that a run can be anywhere.
         promises: What must come out at the default settings.
         limits: What the study does not show.
+        parts: Tables, where not all methods are compared in the same figures; else there is one.
     """
 
     settings: StudySettings
@@ -169,11 +182,20 @@ class Study:
     run: Callable[[str, int, StudySettings], Measured]
     promises: Callable[[Findings], Iterator[Promise]]
     limits: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def name(self) -> str:
         """The scenario's."""
         return self.settings.scenario
+
+    def tables(self) -> Iterator[tuple[str, list[Method], list[Column]]]:
+        """Heading, rows and columns of each."""
+        if not self.parts:
+            yield "Comparison", list(self.methods), list(self.columns)
+        for part in self.parts:
+            methods = [method for method in self.methods if method.key in part.methods]
+            yield part.heading, methods, [column for column in self.columns if column.key in part.columns]
 
 
 def jobs(study: Study, settings: StudySettings) -> tuple[tuple[str, int], ...]:
