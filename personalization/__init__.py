@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from personalization.errors import PrivateStateError as PrivateStateError
     from personalization.errors import SplitError as SplitError
     from personalization.errors import VectorError as VectorError
+    from personalization.folds import best_by_folds as best_by_folds
+    from personalization.folds import fold_losses as fold_losses
     from personalization.functional_model import TorchModel as TorchModel
     from personalization.functional_model import normalisation as normalisation
     from personalization.functional_model import torch_model as torch_model
@@ -112,6 +114,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "descent": ("Descent",),
     "engine": ("Algorithm", "ClientResult", "personalize_many", "step_many"),
     "errors": ("DataError", "PersonalizationError", "PrivateStateError", "SplitError", "VectorError"),
+    "folds": ("best_by_folds", "fold_losses"),
     "module_body": ("ModuleBody",),
     "optimisers": ("Memory", "adam", "heavy_ball", "momentum_step", "no_memory", "server_step", "sgd"),
     "private_state": ("PrivateState",),

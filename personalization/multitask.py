@@ -23,7 +23,7 @@ from personalization.data import ClientData, Examples, Pairs
 from personalization.engine import Algorithm, Float64
 from personalization.errors import DataError
 from personalization.functional_model import Loss, TorchModel, torch_model
-from personalization.seeds import generator
+from personalization.seeds import Stream, generator
 from personalization.split import same_manifest
 
 Head: TypeAlias = Literal["classes", "number"]
@@ -136,15 +136,34 @@ def _targets(task: LearningTask, targets: NDArray[Any], train: NDArray[np.int64]
     return np.asarray((numbers - scale.centre[0]) / scale.unit[0], dtype=np.float64)
 
 
-def base(*, inputs: int, width: int, outputs: int, seed: int | bytes) -> torch.nn.Module:
-    """A linear layer and tanh, the same at every task for one seed, and a linear head that starts at zero."""
+def base(
+    *, inputs: int, width: int, outputs: int, seed: int | bytes, dropout: float = 0.0, drawn: bool = False
+) -> torch.nn.Module:
+    """A linear layer and tanh, the same at every task for one seed, and a linear head that starts at zero.
+
+    Args:
+        inputs, width, outputs: of the layer and the head.
+        seed: of the draws.
+        dropout: share of the layer's outputs that a training step hides from the head.
+        drawn: whether the head starts at draws, the same ones at every client, so that a penalty on its
+            distance to the start is not one on its length.
+    """
     first, head = torch.nn.Linear(inputs, width), torch.nn.Linear(width, outputs)
-    stream, bound = generator(seed, label="base of tasks"), inputs**-0.5
+    stream = generator(seed, label="base of tasks")
     with torch.no_grad():
-        first.weight.copy_(torch.from_numpy(stream.uniform(-bound, bound, (width, inputs))))
+        _draw(first.weight, stream)
         for zeroed in (first.bias, head.weight, head.bias):
             zeroed.zero_()
-    return torch.nn.Sequential(first, torch.nn.Tanh(), head)
+        if drawn:
+            _draw(head.weight, stream)
+    hidden = (torch.nn.Dropout(dropout),) if dropout else ()
+    return torch.nn.Sequential(first, torch.nn.Tanh(), *hidden, head)
+
+
+def _draw(weight: Tensor, stream: Stream) -> None:
+    """Evenly, within one over the root of the inputs."""
+    bound = weight.shape[1] ** -0.5
+    weight.copy_(torch.from_numpy(stream.uniform(-bound, bound, tuple(weight.shape))))
 
 
 def algorithms(
@@ -155,6 +174,8 @@ def algorithms(
     width: int,
     seed: int | bytes,
     shared: Sequence[str] | None = BASE,
+    dropout: float = 0.0,
+    drawn: bool = False,
 ) -> Mapping[str, Algorithm]:
     """An algorithm for each task, of its own loss and head, whose updates may be summed with the others'.
 
@@ -164,6 +185,7 @@ def algorithms(
         inputs, width: of the base.
         seed: of its public start.
         shared: patterns of what is shared; None shares the head as well, which tasks of one head can.
+        dropout, drawn: as for `base`.
 
     Raises:
         DataError: two tasks of one name, or the algorithms sum vectors of different lengths.
@@ -171,7 +193,16 @@ def algorithms(
     """
     models = {
         task.name: torch_model(
-            base(inputs=inputs, width=width, outputs=task.outputs, seed=seed), loss=task.loss, shared=shared
+            base(
+                inputs=inputs,
+                width=width,
+                outputs=task.outputs,
+                seed=seed,
+                dropout=dropout,
+                drawn=drawn,
+            ),
+            loss=task.loss,
+            shared=shared,
         )
         for task in tasks
     }

@@ -14,11 +14,13 @@ from personalization.data import Pairs
 from personalization.descent import Descent
 from personalization.engine import Algorithm, ClientResult, step_many
 from personalization.errors import DataError, SplitError
-from personalization.functional_model import TorchModel
+from personalization.functional_model import TorchModel, torch_model
 from personalization.multitask import (
+    BASE,
     LearningTask,
     accuracy,
     algorithms,
+    base,
     bounded_r2,
     class_counts,
     class_loss,
@@ -169,6 +171,25 @@ def test_classes_and_numbers_move_one_base_by_their_own_losses() -> None:
     }
     assert scores["kinds"] > 0.9
     assert scores["amount"] > 0.9
+
+
+def test_a_drawn_head_starts_where_its_penalty_holds_it_and_dropout_is_for_training_alone() -> None:
+    plain, drawn = (base(inputs=6, width=4, outputs=3, seed=2, drawn=drawn) for drawn in (False, True))
+    assert torch.equal(plain[0].weight, drawn[0].weight)
+    assert not plain[2].weight.any()
+    assert drawn[2].weight.abs().max() <= 4**-0.5
+    assert torch.equal(drawn[2].weight, base(inputs=6, width=4, outputs=3, seed=2, drawn=True)[2].weight)
+    # So strong a penalty leaves the head at its start, which is not zero.
+    model = torch_model(drawn, loss=class_loss, shared=BASE)
+    steps = Descent(steps=5, rate=0.01, prox=90.0)
+    scheme = fedalt(model, private=steps, shared=Descent(steps=1, rate=0.1))
+    data, _ = client_examples(KINDS, FEATURES, LABELS, train=np.arange(12), width=6)
+    held = scheme.step(scheme.initial, PrivateState(), data, 1).private.arrays()["private"]
+    assert np.allclose(held, model.initial_state()["private"].numpy(), atol=0.02)
+    hiding = base(inputs=6, width=4, outputs=3, seed=2, drawn=True, dropout=0.5)
+    rows = torch.ones(1, 6)
+    assert torch.equal(hiding.eval()(rows), drawn(rows))
+    assert not torch.equal(hiding.train()(rows), drawn(rows))
 
 
 def test_bases_that_are_not_one_are_not_mixed() -> None:
