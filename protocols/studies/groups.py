@@ -79,9 +79,17 @@ def seated(members: Members, *, neighbours: Mapping[str, str], minimum: int = LE
 
 @contextmanager
 def group_sums(
-    groups: Members, *, masked: bool, length: int, clip: float, bits: int, seed: int, minimum: int = LEAST
+    groups: Members,
+    *,
+    masked: bool,
+    length: int,
+    clip: float,
+    bits: int,
+    seed: int,
+    minimum: int = LEAST,
+    bound: int | None = None,
 ) -> Iterator[Mapping[str, Sums]]:
-    """A session of its own for each group, all of which end with the context.
+    """A session of its own for each group, all of which end with the context; the last as for `opened`.
 
     Raises:
         ConfigError: A group is under the minimum; nothing was opened.
@@ -91,7 +99,9 @@ def group_sums(
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(
-                opened(masked=masked, length=length, clip=clip, bits=bits, seed=1000 * seed + number)
+                opened(
+                    masked=masked, length=length, clip=clip, bits=bits, seed=1000 * seed + number, bound=bound
+                )
             )
             for number, name in enumerate(groups)
         }
@@ -119,19 +129,30 @@ def merged(
     return {name: (1 - share) * model + share * common for name, model in models.items()}
 
 
-def balanced(sizes: Mapping[str, int], *, bound: float) -> dict[str, float]:
-    """Weights of groups between their size and none: a client of a small group counts more, within a bound.
+def fair(losses: Float64, sizes: Sequence[int], *, cap: float, power: float, bound: int) -> tuple[int, ...]:
+    """Integer weights by which groups count by what they lose rather than by how many they are.
 
-    Each client's weight is the mean size of a group over its own group's, held within [1 / bound, bound]:
-    one client of a tiny group never moves the common model by more than `bound` clients do.
+    A client's is bound * (loss / cap)^power * (least size / own group's size), rounded, within 1 to `bound`:
+    nobody counts for more than `bound` others. With power 0 groups are balanced. The objective of q-fair
+    federated learning weighs a client's gradient by its loss to the power q (Li et al. 2020, arXiv
+    1905.10497, section 3); here weights are fixed before training, by examples that a fit left out. Each
+    client computes its own, and a weighted round opens only their sum.
+
+    Args:
+        losses: (clients,), at least 0. One that is not finite counts as the cap.
+        sizes: Of each client's group.
+        cap: The loss that earns the largest weight, public.
+        power: q, at least 0.
+        bound: As the round's `weight_bound`.
 
     Raises:
-        ConfigError: The bound is under 1, or a group is empty.
+        ConfigError: A cap that is not positive, a negative power, a bound under 1, or an empty group.
     """
-    if not bound >= 1.0 or not sizes or min(sizes.values()) < 1:
-        raise ConfigError("a bound of at least 1, and groups that have members")
-    mean = sum(sizes.values()) / len(sizes)
-    return {name: size * min(max(mean / size, 1 / bound), bound) for name, size in sizes.items()}
+    if not (cap > 0 and power >= 0 and bound >= 1 and sizes and min(sizes) >= 1):
+        raise ConfigError("a positive cap, a power of at least 0, a bound of at least 1, and sizes above 0")
+    shares = np.clip(np.where(np.isfinite(losses), losses, cap) / cap, 0.0, 1.0) ** power
+    wanted = bound * shares * min(sizes) / np.array(sizes)
+    return tuple(max(1, round(each)) for each in wanted.tolist())
 
 
 # Where groups are private

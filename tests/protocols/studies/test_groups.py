@@ -6,8 +6,8 @@ import pytest
 from protocols.errors import ConfigError
 from protocols.studies.groups import (
     Slots,
-    balanced,
     counted_slots,
+    fair,
     group_sums,
     merged,
     require_open,
@@ -83,16 +83,21 @@ def test_merging_goes_from_groups_apart_to_one_model_for_all() -> None:
         merged(models, weights={"a": 1.0, "b": 0.0}, share=0.5)
 
 
-def test_balanced_groups_weigh_alike_until_the_bound_holds_them() -> None:
-    sizes = {"large": 30, "middle": 10, "tiny": 2}
-    free = balanced(sizes, bound=100.0)
-    assert all(np.isclose(weight, 14.0) for weight in free.values())
-    held = balanced(sizes, bound=2.0)
-    assert {name: held[name] / sizes[name] for name in sizes} == {"large": 0.5, "middle": 1.4, "tiny": 2.0}
-    assert balanced(sizes, bound=1.0) == {name: float(size) for name, size in sizes.items()}
-    for wrong, bound in ((sizes, 0.5), (sizes, float("nan")), ({}, 2.0), ({"none": 0}, 2.0)):
+def test_clients_count_by_what_they_lose_and_how_many_they_are_until_the_bound_holds_them() -> None:
+    sizes = (30, 30, 10, 2)
+    alike = np.ones(4)
+    assert fair(alike, sizes, cap=1.0, power=0.0, bound=60) == (4, 4, 12, 60)
+    assert fair(alike, sizes, cap=1.0, power=0.0, bound=15) == (1, 1, 3, 15)
+    # Half the loss is half the weight at power 1 and a quarter at 2; nobody counts for nothing, or beyond.
+    losses = np.array([1.0, 0.5, 0.0, 9.0])
+    assert fair(losses, (5, 5, 5, 5), cap=1.0, power=1.0, bound=8) == (8, 4, 1, 8)
+    assert fair(losses, (5, 5, 5, 5), cap=1.0, power=2.0, bound=8) == (8, 2, 1, 8)
+    assert fair(np.array([np.nan, np.inf]), (5, 5), cap=1.0, power=1.0, bound=8) == (8, 8)
+    for wrong in ({"cap": 0.0}, {"power": -1.0}, {"power": np.nan}, {"bound": 0}):
         with pytest.raises(ConfigError):
-            balanced(wrong, bound=bound)
+            fair(losses, (5, 5, 5, 5), **{"cap": 1.0, "power": 1.0, "bound": 8} | wrong)
+    with pytest.raises(ConfigError):
+        fair(losses, (5, 5, 5, 0), cap=1.0, power=1.0, bound=8)
 
 
 def test_slots_give_each_group_its_mean_and_show_nothing_of_who_has_none() -> None:
