@@ -174,11 +174,19 @@ def test_classes_and_numbers_move_one_base_by_their_own_losses() -> None:
 
 
 def test_a_drawn_head_starts_where_its_penalty_holds_it_and_dropout_is_for_training_alone() -> None:
-    plain, drawn = (base(inputs=6, width=4, outputs=3, seed=2, drawn=drawn) for drawn in (False, True))
-    assert torch.equal(plain[0].weight, drawn[0].weight)
-    assert not plain[2].weight.any()
-    assert drawn[2].weight.abs().max() <= 4**-0.5
-    assert torch.equal(drawn[2].weight, base(inputs=6, width=4, outputs=3, seed=2, drawn=True)[2].weight)
+    drawn = base(inputs=6, width=4, outputs=3, seed=2, drawn=True)
+    plain, found, again = (
+        dict(module.named_parameters())
+        for module in (
+            base(inputs=6, width=4, outputs=3, seed=2),
+            drawn,
+            base(inputs=6, width=4, outputs=3, seed=2, drawn=True),
+        )
+    )
+    assert torch.equal(plain["0.weight"], found["0.weight"])
+    assert not plain["2.weight"].any()
+    assert 0 < found["2.weight"].abs().max() <= 4**-0.5
+    assert torch.equal(found["2.weight"], again["2.weight"])
     # So strong a penalty leaves the head at its start, which is not zero.
     model = torch_model(drawn, loss=class_loss, shared=BASE)
     steps = Descent(steps=5, rate=0.01, prox=90.0)
