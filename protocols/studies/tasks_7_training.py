@@ -33,10 +33,10 @@ COUNT_EPSILON: Final = 8.0
 BOUND: Final = 8
 # Of a loss that earns the largest weight: a guess among ten classes has it.
 CAP: Final = math.log(CLASSES)
-# To which power of its loss a client counts; 0 counts groups alike.
-_POWERS: Final = {"balanced": 0.0, "fair": 1.0}
+# To which power of its loss a client counts.
+POWER: Final = 1.0
 # What share of the common base each group takes in every round.
-_SHARES: Final = {"apart": 0.0, "little": 0.02, "half": 0.5}
+_SHARES: Final = {"apart": 0.0, "half": 0.5}
 _ALL: Final = "all"
 
 
@@ -74,11 +74,11 @@ def layout(method: str, clients: Sequence[Client], seed: int) -> Layout:
         )
         return Layout(groups=groups, slots=slots)
     everyone = tuple(range(len(clients)))
-    if method not in _POWERS:
+    if method == "common":
         return Layout(groups={_ALL: everyone})
-    power, sizes = _POWERS[method], {client: len(group) for group in groups.values() for client in group}
-    losses = head_losses(clients, USUAL, seed)[:, 0] if power else np.full(len(clients), CAP)
-    weights = fair(losses, [sizes[at] for at in everyone], cap=CAP, power=power, bound=BOUND)
+    sizes = {client: len(group) for group in groups.values() for client in group}
+    losses = head_losses(clients, USUAL, seed)[:, 0]
+    weights = fair(losses, [sizes[at] for at in everyone], cap=CAP, power=POWER, bound=BOUND)
     return Layout(groups={_ALL: everyone}, weights=dict(enumerate(weights)))
 
 
