@@ -70,8 +70,9 @@ def _curves(found: Findings, method: str, key: str) -> np.ndarray:
 def _plot(name: str, chart: Chart, curves: dict[str, np.ndarray], labels: dict[str, str]) -> Markup:
     if chart.bars:
         label = f"{chart.title} by {chart.across}: {_told(chart, curves, labels)}."
+        lines = list(curves.values())
         return Plot(
-            name, label, lambda figure, wide: _bars(figure.add_subplot(), chart, list(curves.values()))
+            name, label, lambda figure, wide: _bars(figure.add_subplot(), chart, lines, wide=wide)
         ).markup()
     ends = "; ".join(
         f"{labels[key]} ends at {written(float(lines[:, -1].mean()), chart.kind)}"
@@ -100,7 +101,7 @@ def _ranges(lines: np.ndarray) -> np.ndarray:
     return np.array([(c.mean(), c.min(), c.max()) if c.size else (math.nan,) * 3 for c in columns]).T
 
 
-def _bars(axes: Axes, chart: Chart, curves: Sequence[np.ndarray]) -> None:
+def _bars(axes: Axes, chart: Chart, curves: Sequence[np.ndarray], *, wide: bool) -> None:
     places = np.arange(len(chart.bars))
     scale, width = (100.0 if chart.kind == "percent" else 1.0), 0.8 / len(curves)
     for at, lines in enumerate(curves):
@@ -110,7 +111,8 @@ def _bars(axes: Axes, chart: Chart, curves: Sequence[np.ndarray]) -> None:
         if len(lines) > 1:
             axes.vlines(across, low, high, color=COLOURS["muted"], linewidth=0.8, zorder=3)
     axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
-    axes.set_xticks(places, chart.bars)
+    axes.set_xticks(places, chart.bars, fontsize=8.5 if wide else 6)
+    axes.set_xlim(-0.5, len(places) - 0.5)
     if chart.kind == "percent":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:.0f}%"))
     axes.set_title(chart.title)

@@ -187,7 +187,8 @@ def test_parts_are_tables_of_their_own_and_places_without_order_are_bars() -> No
     assert "first: left 50.0%, right 50.0%; second: left 50.0%." in page
     assert page.count("swatch block") == 2
     axes = Figure().add_subplot()
-    study_report._bars(axes, chosen.charts[0], [study_report._curves(found, key, "by") for key in "ab"])
+    curves_of = [study_report._curves(found, key, "by") for key in "ab"]
+    study_report._bars(axes, chosen.charts[0], curves_of, wide=True)
     heights = [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
     assert heights[:3] == [50.0, 50.0, 50.0]
     assert len(heights) == 4
