@@ -134,10 +134,12 @@ def promises(found: Findings) -> Iterator[Promise]:
     )
     text = "fair weights lift the worst group of one base by a point, on average, for less than that"
     yield Promise(text, words, float(np.mean(lifts)) >= 0.01 > cost)
-    harmed = max(found.worst(method, "harmed") for method in ("apart", "slots"))
-    others = max(found.worst(method, "harmed") for method in ("common", "fair"))
-    words = f"{harmed:.1%}, where one base for all harms up to {others:.1%}"
-    yield Promise("groups, open or private, harm at most a tenth of the clients", words, harmed <= 0.1)
+    harmed = max(found.mean(method, "harmed") for method in ("apart", "slots"))
+    most = max(found.worst(method, "harmed") for method in ("apart", "slots"))
+    others = max(found.mean(method, "harmed") for method in ("common", "fair"))
+    words = f"{harmed:.1%}, {most:.1%} under one seed; one base for all harms {others:.1%}"
+    text = "groups, open or private, harm at most a tenth of the clients, on average"
+    yield Promise(text, words, harmed <= 0.1)
     gaps = {key: found.mean(key, "overfit") for key in CONTROLS}
     least = min(gaps.values())
     words = f"{gaps['all']:.1%} of {gaps['none']:.1%}; the least is {least:.1%}"
