@@ -254,7 +254,10 @@ class Federation:
         """Messages to clients, and everything the server does with what comes back."""
         phase = self.server.phase or "join"
         letters = [
-            (v, send.data) for send in sends for v in send.to if v != CUSTODIAN and not self._silent(v, phase)
+            (v, send.data)
+            for send in sends
+            for v in send.to
+            if not (self.custodian is not None and v == CUSTODIAN) and not self._silent(v, phase)
         ]
         for client, data in letters:
             self._meter.download_bytes[client, phase] += len(data)

@@ -186,7 +186,7 @@ def _others(course: Course, states: Sequence[PrivateState], tests: Sequence[Clie
 class _Watch:
     """Every client's own test for a shift; who finds one forgets its head and fits another, if it may."""
 
-    def __init__(self, refit: Algorithm | None, left_out: Callable[..., Float64] | None) -> None:
+    def __init__(self, refit: Algorithm | None, left_out: Callable[..., Float64] | None = None) -> None:
         self._refit, self._left_out, self._losses = refit, left_out, list[Float64]()
         self._hits, self._false = list[bool](), list[bool]()
         self._states: Sequence[PrivateState] = ()

@@ -21,7 +21,7 @@ def test_without_sampling_the_closed_form_is_inverted(epsilon: float, log_delta:
         assert lower > epsilon * (1 - 1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("epsilon", "delta", "rounds", "rate"),
     [(1.0, 1e-6, 1000, 0.01), (7.047, 1e-5, 100, 0.1), (0.476, 1e-5, 10_000, 0.001), (2.0, 1e-5, 1, 0.5)],
@@ -60,7 +60,7 @@ def test_a_target_that_no_noise_reaches_names_the_bound() -> None:
         calibrate_gaussian(epsilon=1e-9, delta=1e-300, rounds=10_000)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("epsilon", "delta", "rounds", "rate"),
     [

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from dp_accounting.rdp import RdpAccountant
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("multiplier", [0.8, 1.5, 2.5524, 6.0])
 @pytest.mark.parametrize("rounds", [1, 16, 100])
 def test_a_wide_skellam_sum_costs_what_a_gaussian_costs(multiplier: float, rounds: int) -> None:

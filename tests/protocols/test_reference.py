@@ -107,8 +107,7 @@ def test_every_pair_of_dropouts() -> None:
         assert isinstance(outcome, bonawitz.Abort)  # four are needed, three answer to the end
 
 
-@pytest.mark.slow
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_pattern_of_four_clients() -> None:
     """Each client is silent from one of five phases on, or not at all: 6**4 rounds."""
     config = RoundConfig(clients=4, length=1, clip=1.0, value_bits=4, corrupt=1, threshold=3)

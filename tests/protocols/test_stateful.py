@@ -347,7 +347,7 @@ def test_any_network_quickly() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_any_network() -> None:
     run_state_machine_as_test(
         Network, settings=settings(max_examples=500, stateful_step_count=50, deadline=None)

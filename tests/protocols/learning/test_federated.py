@@ -250,7 +250,7 @@ def test_dropouts_are_the_asked_share_at_all_phases() -> None:
     assert len({frozenset(drop) for drop in drops}) == len(drops)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_cohort_trains_on_a_sparse_graph_alike_in_any_number_of_processes() -> None:
     settings = load("digits-1000", ["clients=201", "rounds=1", "corrupt_fraction=0.05", "dropout=0.03"])
     degree = federated.plan(settings).training.degree

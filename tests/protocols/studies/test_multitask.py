@@ -226,7 +226,7 @@ def test_where_folds_choose_a_client_has_the_strength_that_loses_least_on_them()
         assert np.array_equal(found, want)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_says_everything_that_a_table_asks_for_and_is_the_same_again() -> None:
     found = run("apart", 3, SHORT)
     assert {column.key for column in multitask.STUDY.columns} <= found.figures.keys()
