@@ -81,6 +81,13 @@ def test_a_task_that_every_custodian_refuses_is_not_opened() -> None:
         )
 
 
+def test_under_masks_alone_that_place_is_a_client_s_as_any_other() -> None:
+    config = config_for("bfv-masked").under_masks()
+    federation, of = Federation(config, ids=[*range(5), CUSTODIAN], seed=1), vectors(config)
+    result = federation.round(lambda client, _: of[min(client, 5)])
+    assert (result.exact, result.survivors[-1]) == (True, CUSTODIAN)
+
+
 def test_no_client_sits_in_the_custodian_s_place() -> None:
     with pytest.raises(ConfigError, match="enrol another"):
         open_server(*task_of("ckks", [*range(5), CUSTODIAN]), now=0.0, custodian=bytes(32))
