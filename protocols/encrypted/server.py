@@ -3,7 +3,6 @@
 What it learns of a sum is what the custodian's owner makes of it. The rest of a masked round is `pairwise`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from protocols.context import CUSTODIAN, ClientId, RoundContext
 from protocols.encryption import Ciphertexts, load_key, require_encryption
 from protocols.enrolment import Enrolment
 from protocols.errors import Code, ConfigError, ThresholdError
-from protocols.messages import Body, Contribution, Encrypted, EncryptedOpen, EncryptionKey
+from protocols.messages import Body, Encrypted, EncryptedOpen, EncryptionKey
 from protocols.outputs import Opening, Persist
 from protocols.pairwise import server as machine
 from protocols.pairwise.server import Done
@@ -87,7 +86,7 @@ class AwaitKey:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitPlain:
+class AwaitPlain(machine.AddsCiphertexts):
     """Collects vectors under CKKS, adding each one's ciphertexts as they arrive."""
 
     phase: ClassVar[str] = "masked"
@@ -95,15 +94,6 @@ class AwaitPlain:
     context: RoundContext
     waiting: set[ClientId]
     ciphertexts: Ciphertexts
-
-    @property
-    def inbox(self) -> Mapping[ClientId, Contribution]:
-        """Whose vector is in the sum."""
-        return self.ciphertexts.manifest
-
-    def accept(self, sender: ClientId, message: Encrypted, line: Contribution) -> None:
-        """Add the ciphertexts of one vector."""
-        self.ciphertexts.add(sender, message.chunks, line)
 
     def close(self) -> tuple[Done, list[ServerOutput]]:
         """Hand the sum to the custodian, after the record of what is about to be opened.

@@ -181,16 +181,10 @@ class AwaitMasked:
         return _fixed(Unmasking(self.round, self.context, self.dealings, self.total, survivors, alive))
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitEncrypted:
-    """Collects U3 under encryption, adding each vector's ciphertexts as they arrive."""
+class AddsCiphertexts:
+    """What a state does with vectors under encryption, whatever comes after them."""
 
-    phase: ClassVar[str] = "masked"
-    expects: ClassVar[type[Body]] = Encrypted
-    round: Round
-    context: RoundContext
-    waiting: set[ClientId]
-    dealings: Mapping[ClientId, Shares]
+    __slots__ = ()
     ciphertexts: Ciphertexts
 
     @property
@@ -201,6 +195,19 @@ class AwaitEncrypted:
     def accept(self, sender: ClientId, message: Encrypted, line: Contribution) -> None:
         """Add the ciphertexts of one vector."""
         self.ciphertexts.add(sender, message.chunks, line)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEncrypted(AddsCiphertexts):
+    """Collects U3 under encryption, adding each vector's ciphertexts as they arrive."""
+
+    phase: ClassVar[str] = "masked"
+    expects: ClassVar[type[Body]] = Encrypted
+    round: Round
+    context: RoundContext
+    waiting: set[ClientId]
+    dealings: Mapping[ClientId, Shares]
+    ciphertexts: Ciphertexts
 
     def close(self) -> tuple["AwaitConsistency", list[ServerOutput]]:
         """Fix U3 and tell its members who is missing from U2."""
