@@ -260,8 +260,8 @@ STUDY: Final = Study(
         "Training sums are exact. A sum of ten clients bounds nothing about one of them, and neither does a "
         "slot's: that groups are private hides who is in them, not what they learned together. Rows of the "
         "second table are added in clear: the integers are those that masks would have opened.",
-        f"An epsilon of {EPSILON:g} promises little. It is what figures of {CLIENTS} clients cost, for models "
-        "that are given: what trained them was summed without noise.",
+        f"An epsilon of {EPSILON:g} promises little. It is what figures of {CLIENTS} clients cost, for "
+        "given models: what trained them was summed without noise.",
         "Counting opens a group of six or eight in some seeds and not in others. Whoever is in one that "
         "stays closed gains nothing, and that is the worst group.",
         "Width, steps, fair weights and the pull to the start were chosen on seeds 100 to 103, which are "
