@@ -41,8 +41,8 @@ class Revealed:
     Attributes:
         sum: float64 (config.length,), the weighted updates' sum.
         segments: The sum of each further segment by name, float64, in its own unit.
-        weight: The sum of weights: an int without noise, a float with noise, which may be negative; None
-            where clients have no weights.
+        weight: The sum of weights: an int where sums are exact; with noise, or under CKKS, a float, which may
+            be negative; None where clients have no weights.
     """
 
     sum: NDArray[np.float64]
@@ -153,7 +153,8 @@ def reveal(total: NDArray[np.int64], *, config: RoundConfig) -> Revealed:
     weight: int | float | None = None
     if layout.weight_bound is not None:
         slot = int(total[-1])
-        weight = slot if config.noise is None else slot / layout.weight_unit
+        exact = config.noise is None and config.protection != "ckks"
+        weight = slot if exact else slot / layout.weight_unit
     return Revealed(sums.pop(UPDATE), sums, weight)
 
 

@@ -30,7 +30,7 @@ class RoundResult:
         refused: Peers that were excluded or whose messages were refused, with the error.
         noise_variance: Of each coordinate of `total`, grid units squared; 0 without noise.
         segments: Sums of the further segments by name, float64.
-        weight: The survivors' weights, summed: an int, with noise a float; None without weights.
+        weight: The survivors' weights, summed: an int, or a float with noise or under CKKS; None without.
         seconds: What the round took, by the meter's clock.
         wrapped: Fraction of coordinates whose sum left a ring of limited bits, which only a simulation can
             know. What left it at a single client already, with its noise, is not among them.

@@ -84,7 +84,7 @@ def test_whoever_keeps_the_error_of_a_client_keeps_no_state_of_it() -> None:
 
     def alive() -> int:
         gc.collect()
-        states = (thing for thing in gc.get_objects() if isinstance(thing, AwaitShares))
+        states = (thing for thing in gc.get_objects() if type(thing) is AwaitShares)
         return sum(state.context is context for state in states)
 
     assert alive() == 1

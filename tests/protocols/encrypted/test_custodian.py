@@ -74,7 +74,7 @@ def test_a_manifest_that_is_not_enough_clients_signed_messages_ends_the_key(
 def test_whoever_keeps_the_error_of_a_custodian_keeps_no_key() -> None:
     def alive() -> int:
         gc.collect()
-        return sum(isinstance(thing, keys.SecretKey) for thing in gc.get_objects())
+        return sum(type(thing) is keys.SecretKey for thing in gc.get_objects())
 
     before = alive()
     (error,), _ = replaced("ckks", MANIFESTS["of none"])
