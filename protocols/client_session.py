@@ -6,7 +6,6 @@ most one abort leaves, and everything later is ignored. Rollback of a saved mach
 
 import hashlib
 from dataclasses import replace
-from itertools import pairwise
 
 from secagg.kdf import Label, derive, extract
 from secagg.keys import AgreementKey, SigningKey
@@ -40,7 +39,9 @@ from .membership import (
     agree,
     check_member,
     find_config,
+    ordered_ids,
     ratchet,
+    require_enrolled,
     take_place,
 )
 from .messages import (
@@ -255,17 +256,12 @@ class ClientSession:
         who refuse it (SPEC 9).
         """
         members, me = message.members, self._me
-        ids = tuple(ClientId(member.id) for member in members)
-        ascending = all(a < b for a, b in pairwise(ids))
         base = waiting.task.configs[0]
-        if not ascending or not base.quorum <= len(ids) <= base.clients:
-            raise FaultyServerError(Code.ROSTER_INVALID, "the cohort is unordered, too small or too large")
+        ids = ordered_ids(message, base)
         if (me, waiting.channel_key.public) not in {(m.id, m.channel_key) for m in members}:
             raise FaultyServerError(Code.ROSTER_SELF, "the cohort lacks or alters this client's channel key")
         by_id = dict(zip(ids, members, strict=True))
-        stranger = next((client for client in ids if client not in waiting.identities), None)
-        if stranger is not None:
-            raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
+        require_enrolled(ids, waiting.identities)
         seats = {v: Seat(waiting.identities[v], member.channel_key) for v, member in by_id.items()}
         check_size(base, len(ids))
         cohort = make_cohort(waiting.context, seats, base)

@@ -3,7 +3,9 @@
 Pure functions of what the server sent. A state is all the session knows; no clock, no I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from secagg.errors import AgreementError, SignatureError
 from secagg.kdf import Label, derive, deriver, extract
@@ -17,10 +19,12 @@ from .context import ClientId, RoundContext
 from .encryption import Encryption
 from .errors import (
     Code,
+    FaultyServerError,
     FaultyServerOrPeerError,
     PolicyRefusedError,
     ProtocolError,
 )
+from .messages import Cohort as CohortMessage
 from .outputs import Output
 from .pairwise.place import Place
 from .pairwise.schedule import TagKeys, tag_keys
@@ -97,6 +101,29 @@ def take_place(
 ) -> Place:
     """A client's place in a round of this config."""
     return Place(me, seated.cohort, seated.holders, seated.tag_keys, config, encryption)
+
+
+def ordered_ids(cohort: CohortMessage, base: RoundConfig) -> Ids:
+    """The members of a cohort, ascending, as many as a session may have.
+
+    Raises:
+        FaultyServerError: If they are not.
+    """
+    ids = tuple(ClientId(member.id) for member in cohort.members)
+    if any(a >= b for a, b in pairwise(ids)) or not base.quorum <= len(ids) <= base.clients:
+        raise FaultyServerError(Code.ROSTER_INVALID, "the cohort is unordered, too small or too large")
+    return ids
+
+
+def require_enrolled(ids: Ids, identities: Mapping[ClientId, bytes]) -> None:
+    """Every member is one whom the authority enrolled.
+
+    Raises:
+        FaultyServerError: Naming one that is not.
+    """
+    stranger = next((client for client in ids if client not in identities), None)
+    if stranger is not None:
+        raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
 
 
 def check_member(context: RoundContext, client: ClientId, seat: Seat, signature: bytes) -> None:

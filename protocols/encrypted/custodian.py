@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from protocols import wire
 from protocols.cohort import Cohort, Seat, make_cohort
-from protocols.config import RoundConfig
 from protocols.context import CUSTODIAN, SERVER, ClientId, RoundContext
 from protocols.encryption import Encryption, key_message, require_cipher
 from protocols.enrolment import check_enrolment
@@ -27,7 +26,7 @@ from protocols.errors import (
     ProtocolError,
     WireError,
 )
-from protocols.membership import check_member, find_config
+from protocols.membership import check_member, find_config, ordered_ids, require_enrolled
 from protocols.messages import Cohort as CohortMessage
 from protocols.messages import Contribution, Decrypt, Invitation, KeyRequest
 from protocols.outputs import Aborted, Finished, Output, Refused, Send
@@ -237,13 +236,8 @@ class CustodianSession:
 
 def _seat(waiting: AwaitCohort, message: CohortMessage) -> Seated:
     """The cohort that clients see: every channel key is signed by its member's enrolled identity."""
-    ids = tuple(ClientId(member.id) for member in message.members)
-    base: RoundConfig = waiting.task.configs[0]
-    if any(a >= b for a, b in pairwise(ids)) or not base.quorum <= len(ids) <= base.clients:
-        raise FaultyServerError(Code.ROSTER_INVALID, "the cohort is unordered, too small or too large")
-    stranger = next((client for client in ids if client not in waiting.identities), None)
-    if stranger is not None:
-        raise FaultyServerError(Code.UNKNOWN_IDENTITY, f"client {stranger} is not enrolled")
+    base = waiting.task.configs[0]
+    require_enrolled(ordered_ids(message, base), waiting.identities)
     seats = {ClientId(m.id): Seat(waiting.identities[ClientId(m.id)], m.channel_key) for m in message.members}
     for member in message.members:
         check_member(waiting.context, ClientId(member.id), seats[ClientId(member.id)], member.signature)
