@@ -25,7 +25,6 @@ class Cipher(NamedTuple):
         parameters: In which no sum of the cohort overflows.
         packing: Integers to residues, under BFV; None under CKKS.
         slots: Numbers of one vector that are encrypted.
-        chunks: Ciphertexts of one vector.
     """
 
     parameters: Parameters
@@ -98,11 +97,11 @@ def check_protection(protection: str, server: ServerModel, *, ring_tricks: bool)
         )
 
 
-def choose_cipher(protection: Protection, *, encoding: Encoding, bound: int, words: int) -> Cipher | None:
-    """The parameters for a config's sums; None under masks alone.
+def choose_cipher(protection: Protection, *, encoding: Encoding, bound: int, words: int) -> Cipher:
+    """The parameters for a config's sums.
 
     Args:
-        protection: The config's.
+        protection: The config's, none of masks alone.
         encoding: Of its sums.
         bound: Of one coordinate of one vector, its noise included; what exceeds it is not encrypted.
         words: Of one vector.
@@ -116,13 +115,11 @@ def choose_cipher(protection: Protection, *, encoding: Encoding, bound: int, wor
             cipher = Cipher(ckks, None, words)
             cipher.flooding()
             return cipher
-        if protection == "bfv-masked":
-            chosen, fields = choose_bfv(encoding)
-            t = chosen.plain_modulus
-            # The masks are taken out under encryption, by one more ciphertext.
-            bfv = Bfv(moduli=chosen.moduli, plain_modulus=t, clients=encoding.clients + 1)
-            packing = Packing(encoding=encoding, fields=fields, modulus=t)
-            return Cipher(bfv, packing, packing.slots(words))
+        chosen, fields = choose_bfv(encoding)
+        t = chosen.plain_modulus
+        # The masks are taken out under encryption, by one more ciphertext.
+        bfv = Bfv(moduli=chosen.moduli, plain_modulus=t, clients=encoding.clients + 1)
+        packing = Packing(encoding=encoding, fields=fields, modulus=t)
+        return Cipher(bfv, packing, packing.slots(words))
     except CapacityError as error:
         raise ConfigError(f"protection {protection!r}: {error}") from error
-    return None
