@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
 
 from dp.errors import DPInputError
 from dp.histograms import MAX_BINS
@@ -120,6 +119,8 @@ class CalibrationMetric(_TwoByBins):
         within the radius of its 95 % quantile, and a sum of absolute values moves by at most sqrt(B) times
         that (Cauchy and Schwarz). It is wide, and it holds whatever the gaps are.
         """
+        from scipy.special import chdtri  # not above: every start of the command would wait for it
+
         gaps, counts = total[: self.bins], total[self.bins :]
         variance, everybody = noise.deviation**2, float(counts.sum())
         spread = noise.deviation * math.sqrt(self.bins)
@@ -128,7 +129,7 @@ class CalibrationMetric(_TwoByBins):
             figures.append(Suppressed(name=self.name, why="the noisy count of examples is too small"))
         else:
             value = float(np.sum(np.sqrt(np.maximum(gaps**2 - variance, 0.0)))) / everybody
-            radius = noise.deviation * math.sqrt(float(chi2.ppf(0.96, self.bins)) * self.bins)
+            radius = noise.deviation * math.sqrt(float(chdtri(self.bins, 0.04)) * self.bins)
             seen = float(np.abs(gaps).sum())
             # The other part of the 5 % is the count's.
             most, least = everybody + 2.6 * spread, everybody - 2.6 * spread

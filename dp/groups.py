@@ -10,9 +10,9 @@ released too.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from dp.errors import DPInputError
 from dp.intervals import NORMAL_97_5, Figure, Noise, Released, Suppressed, ratio
@@ -118,7 +118,7 @@ class GroupMeans:
     @property
     def _quantile(self) -> float:
         """By Bonferroni, so that all groups' intervals hold at once."""
-        return float(ndtri(1 - 0.05 / (2 * len(self.groups))))
+        return NormalDist().inv_cdf(1 - 0.05 / (2 * len(self.groups)))
 
     def _gap(self, figures: list[Figure]) -> Figure:
         told = [figure for figure in figures if isinstance(figure, Released)]

@@ -10,9 +10,8 @@ makes it. This module must not see anything of one client.
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Final, Literal, TypeAlias
-
-from scipy.special import ndtri
 
 from dp.errors import DPInputError
 
@@ -92,7 +91,7 @@ def simultaneous(figure: Figure, *, times: int) -> Figure:
     """
     if times <= 1 or isinstance(figure, Suppressed):
         return figure
-    factor = float(ndtri(1 - 0.025 / times)) / NORMAL_97_5
+    factor = NormalDist().inv_cdf(1 - 0.025 / times) / NORMAL_97_5
 
     def wider(low: float, high: float) -> tuple[float, float]:
         least, most = figure.range
