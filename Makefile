@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FUZZ_RUNS ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test exhaustive check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-encrypted bench-stacked studies soak tune tune-1000 tune-schemes clean
+.PHONY: help install run test exhaustive lint check fix cov vectors docs fuzz examples dp-check metrics-check accuracy accuracy-1000 bench bench-encrypted bench-stacked studies soak tune tune-1000 tune-schemes clean
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,11 +35,13 @@ test: install  ## the whole test suite
 exhaustive: install  ## every dropout pattern, every partition of small cohorts, long runs of both implementations (about three minutes)
 	$(BIN)/python -m pytest -q -n 2 -m exhaustive --durations=0
 
-check: install  ## format, lint, types, imports, fast tests
+lint: install  ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint  ## the same, and the fast tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not exhaustive"
 
 fix: install  ## format and mend what the linter can mend

@@ -38,7 +38,7 @@ def test_a_wide_skellam_sum_costs_what_a_gaussian_costs(multiplier: float, round
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", rows("gaussian")[::4])
+@pytest.mark.parametrize("row", rows("gaussian")[::8])
 def test_opacus_says_the_same_of_gaussians(row: dict[str, float]) -> None:
     """Its PRV accountant lies at most its stated error above ours; its Rényi one is never below either."""
     with warnings.catch_warnings():

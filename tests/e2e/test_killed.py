@@ -19,7 +19,8 @@ WRITES = {"complete": range(1, 8), "sparse": range(1, 9)}
 # A sparse round has more processes: what it shares with a complete one is killed there.
 KILLED = {"complete": WRITES["complete"], "sparse": range(6, 9)}
 
-PARTIES = [("complete", -1), ("complete", 3), ("sparse", -1), ("sparse", "witness")]
+SPARSE_SERVER = pytest.param("sparse", -1, marks=pytest.mark.exhaustive)  # what it adds, the witness sees too
+PARTIES = [("complete", -1), ("complete", 3), SPARSE_SERVER, ("sparse", "witness")]
 
 
 def run(directory: Path, graph: str, cases: list[dict]) -> list[dict]:

@@ -41,7 +41,7 @@ def test_honest_bodies_go_on_with_their_sessions(at_server: bool) -> None:
 
 
 @EVERY
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.binary(max_size=300))
 def test_random_bytes_end_in_named_errors(target: Target, data: bytes) -> None:
     target.survives(data)
@@ -73,7 +73,7 @@ def mutated(draw: Any, target: Target) -> bytes:
 
 @pytest.mark.slow
 @EVERY
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_altered_honest_bytes_end_in_named_errors(target: Target, data: st.DataObject) -> None:
     target.survives(mutated(data.draw, target))
@@ -120,7 +120,7 @@ def replaced(draw: Any, target: Target, seed: bytes) -> bytes | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", FORMED, ids=lambda target: target.name)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_other_values_in_honest_structures_end_in_named_errors(target: Target, data: st.DataObject) -> None:
     altered = replaced(data.draw, target, data.draw(st.sampled_from(target.seeds)))

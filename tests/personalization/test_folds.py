@@ -1,6 +1,5 @@
 """Choices by folds: what is left out decides, and nothing of a choice depends on other clients."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,15 +17,6 @@ from personalization.errors import DataError
 from personalization.folds import best_by_folds, fold_losses
 from personalization.functional_model import torch_model
 from personalization.multitask import BASE, base, number_loss
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _candidate(l2: float, *, outputs: int = 3) -> Algorithm:

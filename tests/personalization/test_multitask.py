@@ -1,6 +1,5 @@
 """Tasks as data: scales that stay at a client, losses and metrics of their own, and one base under all."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,16 +28,6 @@ from personalization.multitask import (
     own_scale,
 )
 from personalization.private_state import PrivateState
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 SOURCE = np.random.default_rng(8)
 FEATURES = SOURCE.normal(5.0, 3.0, (30, 4))

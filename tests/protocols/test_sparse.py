@@ -48,7 +48,7 @@ def updates(seed: int = 0) -> dict[int, np.ndarray]:
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_the_sum_is_exact_under_dropouts_at_any_phase(random, count: int) -> None:
     drop = {v: random.choice(PHASES) for v in random.sample(IDS, count)}
     try:
@@ -140,7 +140,7 @@ def expected_survivors(cohort: Cohort, drop: Mapping[int, Phase]) -> set[ClientI
     return masked if opened else None
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_every_pattern_of_dropouts_gives_the_exact_sum_or_ends_by_name(count: int) -> None:
     """A witness, the one client that is not its neighbour, and others; each falls silent at any phase."""
     federation = Federation(SMALL, seed=1)

@@ -320,11 +320,11 @@ class Liars(Session):
         super().deliver()
 
 
-MORE = [pytest.param(block, marks=pytest.mark.exhaustive) for block in range(2, 32)]
+MORE = [pytest.param(block, marks=pytest.mark.exhaustive) for block in range(1, 32)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [0, 1, *MORE])
+@pytest.mark.parametrize("block", [0, *MORE])
 def test_both_implementations_do_the_same_whatever_happens(block: int) -> None:
     seen = Counter[str]()
     for number in range(30 * block, 30 * block + 30):

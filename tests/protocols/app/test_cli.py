@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,18 @@ from protocols.learning import federated
 from protocols.learning.scenarios import Settings
 from protocols.simulation import Drop
 from protocols.transcript import chain_head
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow  # a process each
 SECAGG = [sys.executable, "-m", "protocols.app"]
 SMALL = ["-c", "clients=8", "-c", "rounds=2"]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _secagg(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(Path.cwd())}
-    return subprocess.run(
-        [*SECAGG, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def command(warm: Warm) -> Command:
+    """Run `secagg` in a folder."""
+    return partial(warm.run, "protocols.app")
 
 
 def _interruptible(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
@@ -46,10 +42,10 @@ def _interruptible(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which one small run has ended."""
     folder = tmp_path_factory.mktemp("run")
-    done = _secagg("run", *SMALL, "--json", "--out", "out", cwd=folder)
+    done = command("run", *SMALL, "--json", "--out", "out", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
@@ -124,17 +120,17 @@ def test_the_statement_recomposes_the_ledger_and_agrees_with_the_summary(finishe
     assert any("simulation" in sentence for sentence in stated["not_protected"])
 
 
-def test_a_run_without_noise_states_no_guarantee(tmp_path: Path) -> None:
-    done = _secagg("run", *SMALL, "-c", "noise=false", "--out", "out", cwd=tmp_path)
+def test_a_run_without_noise_states_no_guarantee(command: Command, tmp_path: Path) -> None:
+    done = command("run", *SMALL, "-c", "noise=false", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stated = json.loads((tmp_path / "out" / "dp_statement.json").read_text())
     assert {row["epsilon"] for row in stated["epsilons"]} == {"none"}
     assert (stated["exact_sums"], stated["mechanisms"]) == (3, [])
 
 
-def test_the_written_config_reproduces_the_run_bit_for_bit(finished: Path) -> None:
+def test_the_written_config_reproduces_the_run_bit_for_bit(command: Command, finished: Path) -> None:
     """In worker processes too: no result depends on how many there are."""
-    again = _secagg("run", "out/config.toml", "--processes", "2", "--out", "again", cwd=finished)
+    again = command("run", "out/config.toml", "--processes", "2", "--out", "again", cwd=finished)
     assert again.returncode == 0, again.stderr
     for name in ("model.safetensors", "transcript.jsonl", "config.toml"):
         assert (finished / "out" / name).read_bytes() == (finished / "again" / name).read_bytes()
@@ -142,12 +138,12 @@ def test_the_written_config_reproduces_the_run_bit_for_bit(finished: Path) -> No
     assert {k: v for k, v in one.items() if k != "cost"} == {k: v for k, v in two.items() if k != "cost"}
 
 
-def test_print_config_is_a_file_that_runs_and_plans_again(tmp_path: Path) -> None:
-    shown = _secagg("run", "-c", "clients=40", "--print-config", cwd=tmp_path)
+def test_print_config_is_a_file_that_runs_and_plans_again(command: Command, tmp_path: Path) -> None:
+    shown = command("run", "-c", "clients=40", "--print-config", cwd=tmp_path)
     assert shown.returncode == 0
     assert "threshold = 32" in shown.stdout
     (tmp_path / "mine.toml").write_text(shown.stdout)
-    again = _secagg("run", "mine.toml", "-c", "clients=50", "--print-config", "--json", cwd=tmp_path)
+    again = command("run", "mine.toml", "-c", "clients=50", "--print-config", "--json", cwd=tmp_path)
     assert json.loads(again.stdout)["planned"]["threshold"] == 40
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.toml"]
 
@@ -177,9 +173,9 @@ def test_print_config_is_a_file_that_runs_and_plans_again(tmp_path: Path) -> Non
     ],
 )
 def test_mistakes_in_the_call_exit_2_and_write_nothing(
-    tmp_path: Path, arguments: list[str], says: str
+    command: Command, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
-    done = _secagg(*arguments, cwd=tmp_path)
+    done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -187,17 +183,17 @@ def test_mistakes_in_the_call_exit_2_and_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_nothing_is_overwritten(command: Command, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("precious")
-    done = _secagg("run", *SMALL, "--out", "out", cwd=tmp_path)
+    done = command("run", *SMALL, "--out", "out", cwd=tmp_path)
     assert (done.returncode, "out exists" in done.stderr) == (2, True)
     (tmp_path / "link").symlink_to("nowhere")
-    done = _secagg("run", *SMALL, "--out", "link", cwd=tmp_path)
+    done = command("run", *SMALL, "--out", "link", cwd=tmp_path)
     assert (done.returncode, "link exists" in done.stderr) == (2, True)
     (tmp_path / "link").unlink()
     (tmp_path / "two.partial").mkdir()
-    done = _secagg("run", *SMALL, "--out", "two", cwd=tmp_path)
+    done = command("run", *SMALL, "--out", "two", cwd=tmp_path)
     assert (done.returncode, "two.partial exists" in done.stderr) == (2, True)
     assert (tmp_path / "out" / "mine").read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "two.partial"]
@@ -279,17 +275,17 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_default_directory_counts_on(tmp_path: Path) -> None:
+def test_the_default_directory_counts_on(command: Command, tmp_path: Path) -> None:
     (tmp_path / "runs" / "digits-7").mkdir(parents=True)
     (tmp_path / "runs" / "digits-mine").mkdir()
-    done = _secagg("run", *SMALL, cwd=tmp_path)
+    done = command("run", *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "digits-8" / "report.html").exists()
     assert "Privacy: epsilon" in done.stdout
     assert "digits-8/report.html" in done.stdout
 
 
-def test_training_that_diverges_is_no_run(tmp_path: Path) -> None:
+def test_training_that_diverges_is_no_run(command: Command, tmp_path: Path) -> None:
     wild = [
         "-c",
         "server_rate=1e9",
@@ -302,7 +298,7 @@ def test_training_that_diverges_is_no_run(tmp_path: Path) -> None:
         "-c",
         "rounds=6",
     ]
-    done = _secagg("run", "-c", "clients=8", *wild, "-c", "momentum=0.99", "--out", "out", cwd=tmp_path)
+    done = command("run", "-c", "clients=8", *wild, "-c", "momentum=0.99", "--out", "out", cwd=tmp_path)
     assert (done.returncode == 0) == (tmp_path / "out").exists()
     if done.returncode == 0:
         tensors = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
@@ -374,17 +370,17 @@ def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None
     assert (tmp_path / "\u00fcn\u00ef" / "report.html").exists()
 
 
-def test_settings_that_promise_little_are_warned_about(tmp_path: Path) -> None:
-    said = _secagg("run", *SMALL, "-c", "epsilon=30", "-c", "delta=0.5", "--out", "out", cwd=tmp_path).stderr
+def test_settings_that_promise_little_are_warned_about(command: Command, tmp_path: Path) -> None:
+    said = command("run", *SMALL, "-c", "epsilon=30", "-c", "delta=0.5", "--out", "out", cwd=tmp_path).stderr
     assert "warning: epsilon 30 bounds little" in said
     assert "warning: delta 0.5 is above" in said
     assert (
         "warning: without noise nothing bounds"
-        in _secagg("run", *SMALL, "-c", "noise=false", "--out", "out2", cwd=tmp_path).stderr
+        in command("run", *SMALL, "-c", "noise=false", "--out", "out2", cwd=tmp_path).stderr
     )
 
 
-def test_help_has_examples(tmp_path: Path) -> None:
-    assert "secagg run digits -c clients=20" in _secagg("run", "--help", cwd=tmp_path).stdout
-    shown = _secagg(cwd=tmp_path)
+def test_help_has_examples(command: Command, tmp_path: Path) -> None:
+    assert "secagg run digits -c clients=20" in command("run", "--help", cwd=tmp_path).stdout
+    shown = command(cwd=tmp_path)
     assert "run" in shown.stdout + shown.stderr

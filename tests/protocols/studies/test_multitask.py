@@ -1,11 +1,9 @@
 """The study of many tasks: how it deals, who is summed with whom, and what its evaluation may say."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from dp.metrics import encode_metrics, metrics_clip
 from personalization.data import ClientData, Pairs
@@ -19,16 +17,6 @@ from protocols.studies.tasks_7 import CLIENTS, GENERAL, SIZES, Client, dealt, me
 from protocols.studies.tasks_7_controls import CONTROLS, USUAL, client_schemes, head_losses
 from protocols.studies.tasks_7_released import METRICS, Fitted, released, values
 from protocols.studies.tasks_7_training import BOUND, Course, Layout, alone, layout, trained
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 SHORT = replace(multitask.STUDY.settings, rounds=2, seeds=1, masked=False)
 DEALT = dealt(3)
