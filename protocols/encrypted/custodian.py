@@ -74,6 +74,7 @@ class KeyHeld:
     seated: Seated
     context: RoundContext
     encryption: Encryption
+    made: float
     secret: SecretKey = field(repr=False)
 
 
@@ -105,6 +106,12 @@ class CustodianSession:
             return self._dispatch(envelope, now)
         except ProtocolError as error:
             return [Refused(SERVER, error.without_frames())]
+
+    def tick(self, now: float) -> None:
+        """Let go of the key of a round that came to nothing, for longer than the policy's patience."""
+        match self._state:
+            case KeyHeld(seated, made=made) if now - made >= self._policy.patience_seconds:
+                self._state = seated
 
     def _limit(self) -> int:
         """Once seated, no honest request is longer than a sum and a line of 128 bytes for each client."""
@@ -166,7 +173,7 @@ class CustodianSession:
         encryption = Encryption(config, public, self._policy.flooding(config))
         following = replace(seated, next_round=envelope.round + 1)
         keyed = replace(context, key_digest=encryption.digest)
-        self._state = KeyHeld(following, keyed, encryption, secret)
+        self._state = KeyHeld(following, keyed, encryption, now, secret)
         reply = key_message(public.serialize(), encryption.flooding, config=config)
         return Send((SERVER,), wire.encode_message(context, CUSTODIAN, reply, self._identity))
 

@@ -26,6 +26,7 @@ class CustodianPolicy:
         unsafe_release_without_flooding: Release CKKS sums as they decrypt. Whoever has their ciphertexts, the
             server first of all, computes the key from two of them, and reads every vector of the round. The
             key's message says so, transcripts show it, and clients refuse it unless their policy does not.
+        patience_seconds: After this long a round's key that was not used is gone.
     """
 
     authority: bytes
@@ -34,6 +35,7 @@ class CustodianPolicy:
     minimum_serial: int = 0
     flooding_bits: int = LEAST_BITS
     unsafe_release_without_flooding: bool = False
+    patience_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         require_integer("minimum_survivors", self.minimum_survivors, 0, (1 << 63) - 1)

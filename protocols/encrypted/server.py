@@ -70,8 +70,8 @@ class AwaitKey:
         """
         if not self.inbox:
             raise ThresholdError(
-                Code.TOO_FEW_CLIENTS,
-                "the custodian did not answer, and no client was asked",
+                Code.CUSTODIAN_SILENT,
+                "the custodian sent no key in time, and no client was asked",
                 phase=self.phase,
             )
         message, signature = self.inbox[CUSTODIAN]

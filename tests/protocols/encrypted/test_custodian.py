@@ -135,6 +135,20 @@ def test_a_key_decrypts_once_and_rounds_go_forward(protection: str) -> None:
         assert (type(output.error), output.error.code) == (OutOfOrderError, Code.KEY_SPENT)
 
 
+def test_a_round_that_came_to_nothing_leaves_no_key_when_patience_ends() -> None:
+    config = config_for("ckks")
+    federation = Federation(config, seed=1)
+    custodian = custodian_of(federation)
+    with pytest.raises(ProtocolError):
+        federation.round(give(vectors(config)), drop=dict.fromkeys(range(5), "masked"))
+    held = custodian._state
+    assert isinstance(held, KeyHeld)
+    custodian.tick(held.made + 3599)
+    assert custodian._state is held
+    custodian.tick(held.made + 3600)
+    assert custodian._state is held.seated
+
+
 def test_a_round_that_came_to_nothing_leaves_no_key_when_the_next_begins() -> None:
     config = config_for("bfv-masked")
     federation, custodian = Federation(config, seed=1), None
