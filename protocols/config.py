@@ -5,6 +5,7 @@ refused by that client, whatever the server says. No keys, no state, no clock he
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -58,6 +59,7 @@ _FIELDS = (
     "rounding",
     "rotation",
     "modulus_bits",
+    "schema",
 )
 # Left out of the encoding where they say nothing new.
 _OPTIONAL = {
@@ -66,6 +68,7 @@ _OPTIONAL = {
     "rounding": "nearest",
     "rotation": False,
     "modulus_bits": None,
+    "schema": "",
 }
 
 
@@ -127,6 +130,9 @@ class RoundConfig:
         modulus_bits: A ring of so many bits although sums may wrap in it, for noisy rounds whose sums are
             flat (`dp.flattening`); None for a ring in which no sum wraps. A wrap costs accuracy, never
             privacy. Garbage is then not told from a sum.
+        schema: What the update's numbers mean: a digest of names, shapes and order in 64 hexadecimal digits,
+            such as `personalization.Manifest.digest().hex()`. Empty where it is not said. Clients that insist
+            on another (`ClientPolicy.schemas`) take no part: vectors of one length and two meanings add up.
         layout: Where segments and weight lie, and the vector's L2 bound. Derived.
         local_variance: Variance each client adds, grid units squared; 0 without noise. Derived.
         encoding: Integers to ring words, in the narrowest ring in which no sum wraps. Derived.
@@ -149,6 +155,7 @@ class RoundConfig:
     rounding: Rounding
     rotation: bool
     modulus_bits: int | None
+    schema: str
     layout: Layout = field(compare=False, repr=False)
     local_variance: float = field(compare=False, repr=False)
     encoding: Encoding = field(compare=False, repr=False)
@@ -173,6 +180,7 @@ class RoundConfig:
         rounding: Rounding = "nearest",
         rotation: bool = False,
         modulus_bits: int | None = None,
+        schema: str = "",
     ) -> None:
         """Fill in what was left open and refuse what cannot be.
 
@@ -191,6 +199,8 @@ class RoundConfig:
             surplus = noise is not None and noise.remove_surplus
             check_protection(protection, server, ring_tricks=surplus or modulus_bits is not None)
         _check_grid(rounding, rotation, modulus_bits, noise)
+        if not isinstance(schema, str) or not re.fullmatch("|[0-9a-f]{64}", schema):
+            raise ConfigError(f"schema is a digest in 64 hexadecimal digits, or empty, not {schema!r:.80}")
         if modulus_bits is not None and (segments or weight_bound is not None):
             raise ConfigError(
                 "modulus_bits is for an update alone: a weight or another segment would wrap unseen"
@@ -373,7 +383,7 @@ class RoundConfig:
     def to_bytes(self) -> bytes:
         """Canonical encoding: every field, resolved, in order, and the ring's bits derived from them.
 
-        Segments and the weight bound are left out where there are none.
+        What is optional is left out where it says nothing.
 
         The bits follow from floating-point functions; parties whose libraries disagree refuse each
         other's configs instead of each other's vectors.

@@ -121,6 +121,11 @@ class Code(StrEnum):
         "The task is protected in a way that this party does not accept, or under no custodian it knows.",
         "Compare the policy's protections and its custodian's key.",
     )
+    SCHEMA_POLICY = (
+        "schema-refused",
+        "The task sums numbers of another meaning than this client's: another model, split or order.",
+        "Run the same model with the same split at all clients; compare their manifests.",
+    )
     FLOODING_POLICY = (
         "flooding-policy-violation",
         "Sums would be released with less flooding than this party insists on, or have no room for it.",
@@ -240,6 +245,11 @@ class Code(StrEnum):
         "Too few clients answered, and nothing was opened.",
         "Run another round; plan for more dropouts.",
     )
+    CUSTODIAN_SILENT = (
+        "custodian-silent",
+        "The custodian sent no key for a round, and nothing was opened.",
+        "See that it runs and knows the task, then open another round.",
+    )
 
 
 class ProtocolError(Exception):
@@ -296,7 +306,7 @@ class FaultyServerOrPeerError(ProtocolError):
 
 
 class ThresholdError(ProtocolError):
-    """Too few clients answered; nothing was opened. Suspects are those that fell silent."""
+    """Too few clients answered, or no custodian; nothing was opened. Suspects are those that fell silent."""
 
 
 class LocalError(Exception):

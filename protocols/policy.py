@@ -53,6 +53,8 @@ class ClientPolicy:
         minimum_flooding: Least bits of flooding accepted under CKKS; below 30 the custodian's key is lost
             with the first sum that it releases.
         minimum_noise_multiplier: Least noise accepted, relative to the clip; 0 accepts none.
+        schemas: What the numbers of an update may mean: each a `RoundConfig.schema`, and "" for rounds
+            that do not say it, as evaluations. Empty to sum whatever a task asks for.
         minimum_serial: Oldest enrolment list accepted.
         maximum_rounds: Rounds this client takes part in per session; None for any number.
         minimum_difference: For rounds whose inputs repeat: the sets of survivors of two rounds of a session
@@ -70,6 +72,7 @@ class ClientPolicy:
     custodian: bytes = b""
     minimum_flooding: int = LEAST_BITS
     minimum_noise_multiplier: float = 0.0
+    schemas: frozenset[str] = frozenset()
     minimum_serial: int = 0
     maximum_rounds: int | None = None
     minimum_difference: int = 1
@@ -97,6 +100,10 @@ class ClientPolicy:
         if config.server not in self.servers:
             raise PolicyRefusedError(Code.SERVER_POLICY, f"a {config.server} server is not accepted")
         self._check_protection(config)
+        if self.schemas and config.schema not in self.schemas:
+            raise PolicyRefusedError(
+                Code.SCHEMA_POLICY, f"schema {config.schema or 'unsaid'} is none of this client's"
+            )
         corrupt = self.corrupt(config.clients)
         self._check_threshold(config, corrupt)
         if config.minimum_survivors < max(self.minimum_survivors, corrupt + 2):

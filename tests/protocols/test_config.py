@@ -107,6 +107,11 @@ REFUSED = [
     ("degree", 4),
     ("server", "trusted"),
     ("protection", "none"),
+    ("schema", "0" * 63),
+    ("schema", "A" * 64),
+    ("schema", "0" * 64 + "\n"),
+    ("schema", bytes(32)),
+    ("schema", None),
 ]
 
 
@@ -172,6 +177,7 @@ def configs(draw) -> RoundConfig:
         clip=draw(st.floats(1e-6, 1e6)),
         value_bits=draw(st.integers(4, 14)),
         noise=draw(st.none() | st.builds(SkellamNoise, multiplier=st.floats(0.5, 4))),
+        schema=draw(st.just("") | st.text("0123456789abcdef", min_size=64, max_size=64)),
     )
 
 
@@ -196,6 +202,8 @@ def test_every_field_enters_the_hash() -> None:
         make(minimum_survivors=9),
         make(server="semi-honest", threshold=7, minimum_survivors=8),
         make(noise=SkellamNoise(multiplier=1.0), minimum_survivors=8),
+        make(schema="0" * 64, minimum_survivors=8),
+        make(schema="0" * 63 + "1", minimum_survivors=8),
     ]
     assert len({config.hash for config in [base, *variants]}) == len(variants) + 1
 

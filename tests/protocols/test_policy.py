@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from personalization import Manifest
 from protocols import ClientPolicy, ConfigError, PolicyRefusedError, RoundConfig, SkellamNoise, simulate
 from protocols.audit.table import signing_key
 from protocols.context import ClientId
@@ -107,6 +108,7 @@ STRICTER = [
     (ClientPolicy(**KEYS, minimum_survivors=8), "threshold-policy-violation"),
     (ClientPolicy(**KEYS, minimum_noise_multiplier=0.1), "noise-policy-violation"),
     (ClientPolicy(**KEYS, servers=frozenset({"semi-honest"})), "server-model-refused"),
+    (ClientPolicy(**KEYS, schemas=frozenset({"0" * 64})), "schema-refused"),
 ]
 
 
@@ -118,6 +120,18 @@ def test_simulated_clients_refuse_what_their_policy_refuses(policy: ClientPolicy
     with pytest.raises(PolicyRefusedError) as caught:
         simulate(config, updates, policy=policy, seed=1)
     assert caught.value.code == code
+
+
+def test_vectors_of_one_length_and_two_meanings_are_not_summed() -> None:
+    """The same tensors in another order are as many numbers."""
+    one = Manifest(names=("weight", "bias"), shapes=((2,), (2,)))
+    other = Manifest(names=("bias", "weight"), shapes=((2,), (2,)))
+    mine = ClientPolicy(**KEYS, schemas=frozenset({one.digest().hex(), ""}))
+    for schema in (one.digest().hex(), ""):
+        mine.check(RoundConfig(clients=9, length=one.length, clip=1.0, schema=schema))
+    with pytest.raises(PolicyRefusedError) as caught:
+        mine.check(RoundConfig(clients=9, length=one.length, clip=1.0, schema=other.digest().hex()))
+    assert caught.value.code == "schema-refused"
 
 
 def test_simulate_derives_a_policy_from_any_valid_config() -> None:

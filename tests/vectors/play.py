@@ -117,7 +117,7 @@ class Setup:
             "minimum_difference": 1,
             "patience_seconds": 3600,
         }
-        assert self.policy.keys() <= policy.keys()
+        assert self.policy.keys() <= policy.keys() | {"schemas"}
         return {
             "id": client,
             "identity_seed": identity(client).seed.reveal().hex(),

@@ -35,7 +35,9 @@ def policy_of(fields: Mapping) -> ClientPolicy:
     """A policy as a file has it."""
     keys = {name: bytes.fromhex(fields[name]) for name in ("authority", "operator")}
     fraction, servers = float(Fraction(fields["corrupt_fraction"])), frozenset(fields["servers"])
-    return ClientPolicy(**{**fields, **keys, "corrupt_fraction": fraction, "servers": servers})
+    schemas = frozenset(fields.get("schemas", ()))
+    read = {**keys, "corrupt_fraction": fraction, "servers": servers, "schemas": schemas}
+    return ClientPolicy(**{**fields, **read})
 
 
 def open_party(vector: Mapping, party: int | str) -> Session:

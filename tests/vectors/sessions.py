@@ -203,6 +203,7 @@ def of_model(model: bytes, about: str) -> Scenario:
 
 
 FLAT: dict = {"rotation": True, "rounding": "stochastic"}
+SCHEMA = bytes(range(32)).hex()
 SEGMENTS = (
     Segment("counts", length=4, clip=127, value_bits=8, weighted=False),
     Segment("bias", length=2, clip=0.5, value_bits=12),
@@ -276,6 +277,11 @@ SUMMED: dict[str, Scenario] = {
     "ring-64-bits": wide(44, 6, 64),
     "one-word": wide(2, 1, 64),
     "long-vector": wide(11, 160, 14),
+    "schema": one_round(
+        small(clients=3, length=4, value_bits=10, schema=SCHEMA),
+        "The config says what its numbers mean, and every client insists on it.",
+        policy={"schemas": [SCHEMA]},
+    ),
     "segments": one_round(
         small(clients=3, value_bits=10, segments=SEGMENTS), "Two further segments in the vector."
     ),

@@ -199,6 +199,11 @@ def policy_faults() -> Faults:
             "The policy accepts no semi-honest server.",
             servers=["active"],
         ),
+        "policy-schema": refused(
+            begin("task of a schema", small(schema="01" * 32)),
+            "The policy knows another schema.",
+            schemas=["02" * 32],
+        ),
         "policy-noise": refused(
             begin("task with noise", noisy), "The policy asks for more noise.", minimum_noise_multiplier=1.5
         ),

@@ -32,6 +32,7 @@ def client_of(entry: dict) -> Client:
     told = dict(entry["policy"])
     told |= {name: unhex(told[name]) for name in ("authority", "operator")}
     told |= {"corrupt_fraction": Fraction(told["corrupt_fraction"]), "servers": tuple(told["servers"])}
+    told["schemas"] = tuple(told.get("schemas", ()))
     seeds = {key: unhex(entry[key]) for key in ("identity_seed", "entropy")}
     return Client(entry["id"], policy=Policy(**told), **seeds)
 

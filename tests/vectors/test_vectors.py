@@ -76,6 +76,7 @@ UNDER_ENCRYPTION = {
     "encryption-key-invalid",
     "manifest-invalid",
     "key-spent",
+    "custodian-silent",
 }
 
 # The files

@@ -53,6 +53,7 @@ class Policy:
         minimum_serial: Of the enrolment list.
         maximum_rounds: Of a session, or None.
         minimum_difference: Between the survivors of two rounds of a session; 1 accepts any.
+        schemas: Accepted meanings of an update's numbers; none accepts any.
         patience_seconds: Without a message, after which a round is given up.
     """
 
@@ -66,11 +67,13 @@ class Policy:
     maximum_rounds: int | None
     minimum_difference: int
     patience_seconds: float
+    schemas: tuple[str, ...] = ()
 
     def accept(self, config: Config) -> None:
         """SPEC 5.3; the rule for t needs no check of its own, since it holds for c and so for fewer."""
         corrupt = max(1, math.ceil(self.corrupt_fraction * config.n))
         require(config.fields["server"] in self.servers, "server-model-refused")
+        require(not self.schemas or config.fields.get("schema", "") in self.schemas, "schema-refused")
         require(config.c >= corrupt, "threshold-policy-violation")
         require(config.m >= max(self.minimum_survivors, corrupt + 2), "threshold-policy-violation")
         require(config.multiplier >= self.minimum_noise_multiplier, "noise-policy-violation")

@@ -10,7 +10,7 @@ from tests.reference.pairwise.primitives import Fault, digest, require
 
 REQUIRED = ("clients", "length", "clip", "value_bits", "threshold", "corrupt", "minimum_survivors")
 REQUIRED += ("degree", "server", "noise", "protection")
-OPTIONAL = ("segments", "weight_bound", "rounding", "rotation", "modulus_bits")
+OPTIONAL = ("segments", "weight_bound", "rounding", "rotation", "modulus_bits", "schema")
 ORDER = (*REQUIRED, *OPTIONAL, "ring_bits")
 SEGMENT = ("name", "length", "clip", "value_bits", "weighted")
 MOST_WORDS = 2**28
@@ -150,8 +150,13 @@ def _well_formed(fields: object) -> bool:
         and fields.get("rounding", "stochastic") == "stochastic"
         and fields.get("rotation", True) is True
         and ("modulus_bits" not in fields or _limit_well_formed(fields))
+        and ("schema" not in fields or _is_digest(fields["schema"]))
         and integer(fields["ring_bits"], 1, 64)
     )
+
+
+def _is_digest(value: object) -> bool:
+    return type(value) is str and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def _limit_well_formed(fields: dict[str, Any]) -> bool:
