@@ -59,6 +59,13 @@ class _Pending:
     outputs: tuple[Output, ...]
 
 
+def _require_saved(state: ClientState | Collecting | None, party: str) -> None:
+    if state is not None and state.context.key_digest:
+        raise StateError(
+            f"the saved state of {party} is of a round under encryption, and none of those is saved"
+        )
+
+
 def require_room(task: Task) -> None:
     """Refuse a task whose rounds make states that no store takes. A model's bytes come on top.
 
@@ -130,6 +137,7 @@ class DurableClient:
         known = from_bytes(ClientKnown, known_data)
         table = _client_table(known, me)
         state = from_bytes(_ClientRound, state_data, table=table).state
+        _require_saved(state, f"client {me}")
         session = ClientSession.recall(known, state, me=me, identity=identity, policy=policy, threads=threads)
         saved = SavedState(header.session, me, header.sequence, data)
         return cls(session, me=me, identity=identity, policy=policy, last=(header, saved))
@@ -268,10 +276,12 @@ class DurableServer:
                 raise StateError("the saved state of the server has a round before its cohort")
             return Round(cohort, holders, find_config(task, config_hash))
 
+        state = from_bytes(_ServerRound, state_data, table=table).state
+        _require_saved(state, "the server")
         session = ServerSession.recall(
             known,
             holders,
-            from_bytes(_ServerRound, state_data, table=table).state,
+            state,
             task=task,
             enrolment=enrolment,
             now=now,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
+import msgspec
 import pytest
 
 from protocols import (
@@ -22,10 +23,12 @@ from protocols import (
 )
 from protocols import messages as m
 from protocols.audit.table import exact_sum, kind_of
-from protocols.durable import require_room
+from protocols.codec import to_bytes
+from protocols.durable import _PARTS, _ClientRound, _ServerRound, require_room
 from protocols.outputs import Aborted, Output, Refused
 from protocols.pairwise.client import ClientState
 from protocols.pairwise.server import Collecting
+from protocols.saved import read_saved, write_saved
 from protocols.wire import decode_envelope, encode_message
 from tests.protocols.durable_site import COMPLETE, OPERATOR, PHASES, SPARSE, Site, same, site_after
 
@@ -138,6 +141,23 @@ def test_states_are_about_as_large_as_is_reckoned(
         require_room(site.task)
     monkeypatch.setattr("protocols.durable.MAX_STATE_BYTES", int(1.1 * largest))
     require_room(site.task)
+
+
+@pytest.mark.parametrize("at_server", [False, True])
+def test_a_state_of_a_round_under_encryption_is_refused_by_name(at_server: bool) -> None:
+    """No session saves one; whoever holds the seal can write one."""
+    site, me = site_after("client Done"), ClientId(0)
+    party, kind = (site.server, _ServerRound) if at_server else (site.clients[me], _ClientRound)
+    identity = None if at_server else site.identities[me]
+    site.server.open_round(now=site.now)
+    state, saved = party._session.memory()[1], party.dump()
+    assert state is not None
+    header, body = read_saved(saved.data, saved.party, identity)
+    changed = replace(state, context=replace(state.context, key_digest=bytes(32)))
+    parts = (*_PARTS.decode(body)[:2], to_bytes(kind, kind(changed)))
+    data = write_saved(header, msgspec.msgpack.encode(parts), identity).data
+    with pytest.raises(StateError, match="under encryption"):
+        site.restored_server(data) if at_server else site.restored_client(me, data)
 
 
 def test_a_dumped_session_is_over() -> None:
