@@ -9,9 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import numpy as np
-
-from .attack import Attack, Finding
+from .attack import Attack
 from .attacks import (
     a01_both_lists,
     a02_split_view,
@@ -50,8 +48,7 @@ from .attacks import (
     a41_no_ciphertexts,
     a42_stripped_noise,
 )
-from .leak import leaks
-from .watch import Watch, watching
+from .performing import Build
 
 CATALOGUE: Final[tuple[Attack, ...]] = (
     a01_both_lists.ATTACK,
@@ -92,7 +89,6 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     a42_stripped_noise.ATTACK,
 )
 
-Build = Literal["product", "mutant"]
 TIMEOUT_SECONDS: Final = 300
 _CHILD: Final = """\
 import json, sys
@@ -200,25 +196,3 @@ def _child(attack: Attack, build: Build) -> dict[str, Any]:
     except ValueError:
         return {"crash": f"the attack printed {done.stdout[:60]!r}, which is no answer"}
     return told
-
-
-def perform(attack: Attack, build: Build) -> dict[str, Any]:
-    """One attack on one build, in this process."""
-    with watching() as watch:
-        if build == "product":
-            finding = attack.run()
-            watch.prod()
-            return _told(watch, finding)
-        with attack.mutant():
-            return _told(watch, attack.run())
-
-
-def _told(watch: Watch, finding: Finding) -> dict[str, Any]:
-    return {
-        "reached": finding.reached,
-        # On a mutant what was computed must be the secret, to the word.
-        "exact": all(np.array_equal(words, finding.secrets[at]) for at, words in finding.guesses.items()),
-        "errors": sorted({*(str(error.code) for _, error in watch.errors), *finding.errors}),
-        "after_fault": len(watch.after_fault),
-        "leaks": [str(leak) for leak in leaks(watch, finding)],
-    }
