@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from protocols.errors import ConfigError
+from protocols.protection import Protection
 from secagg.parameters import GRINDABLE_SIGMA, Server
 
 from . import budget, evaluating, noise, planning
@@ -164,6 +165,7 @@ def plan_command(
     corrupt: Annotated[float | None, typer.Option(help="Fraction that colludes with the server.")] = None,
     colluders: Annotated[int | None, typer.Option(help="The same as a number of clients.")] = None,
     server: Annotated[Server, typer.Option(help="The adversary.")] = "active",
+    protection: Annotated[Protection, typer.Option(help="What hides the vectors.")] = "masks",
     sigma: Annotated[
         int, typer.Option(min=1, max=1024, help="Bits of privacy; below 80 only for comparison.")
     ] = GRINDABLE_SIGMA,
@@ -213,6 +215,7 @@ def plan_command(
             corrupt=planning.corrupt_fraction(clients, corrupt=corrupt, colluders=colluders),
             dropout=dropout,
             server=server,
+            protection=protection,
             sigma=sigma,
             eta=eta,
             bits=bits,

@@ -6,7 +6,7 @@ can run, and bytes are counted on encoded messages.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from math import inf
+from math import exp, inf
 from typing import Any
 
 from rich.table import Column, Table
@@ -16,6 +16,7 @@ from dp.planning import NoisePlan
 from dp.rotation import Flattening
 from protocols.config import RoundConfig, SkellamNoise
 from protocols.errors import ConfigError
+from protocols.protection import Cipher, Protection, least_decrypted
 from protocols.sizes import upload
 from secagg.agreement import Committee, agreement_bound, committee
 from secagg.errors import DomainError
@@ -42,6 +43,8 @@ are expected to stay.
   secagg plan --clients 200 --colluders 67 --dropout 0.1 --dimension 5000 --rounds 15 --epsilon 8
 
   secagg plan --clients 500 --corrupt 0.1 --dropout 0.1 --epsilon 1 --delta 1e-6 --evaluate default
+
+  secagg plan --clients 100 --corrupt 0.1 --dropout 0.1 --dimension 100000 --protection bfv-masked
 """
 
 _LABELS = {
@@ -67,6 +70,8 @@ class Plan:
         rounds: For which the noise was planned; None likewise.
         flattening: What a rotation does to sums in a ring of limited bits; None without a limit.
         wrap_rate: Chance that a coordinate of a flat sum leaves that ring, by the normal law; None likewise.
+        protection: What hides the vectors.
+        cipher: How they are encrypted; None under masks alone, and where no dimension was given.
     """
 
     parameters: Parameters
@@ -80,6 +85,8 @@ class Plan:
     rounds: int | None = None
     flattening: Flattening | None = None
     wrap_rate: float | None = None
+    protection: Protection = "masks"
+    cipher: Cipher | None = None
 
     @property
     def rotates(self) -> bool:
@@ -114,6 +121,7 @@ def make_plan(
     dimension: int | None = None,
     weight_bound: int | None = None,
     privacy: Privacy | None = None,
+    protection: Protection = "masks",
 ) -> Plan:
     """Plan a round. With a dimension the plan is certain to run; without one, warnings say if it cannot.
 
@@ -126,10 +134,10 @@ def make_plan(
             raise ConfigError(f"{name} needs --dimension: modulus and bytes depend on both")
     try:
         p = choose(clients=clients, corrupt=corrupt, dropout=dropout, server=server, sigma=sigma, eta=eta)
-        survivors, witnesses = _survivors_and_witnesses(p)
+        survivors, witnesses = _survivors_and_witnesses(p, protection)
     except DomainError as error:
         raise ConfigError(str(error)) from error
-    plan = Plan(p, survivors, witnesses, None, None, ())
+    plan = Plan(p, survivors, witnesses, None, None, (), protection=protection)
     if (left := clients - survivors) < p.dropped:
         plan = _warned(plan, f"{survivors} survivors are needed: {left} clients may drop, not {p.dropped}")
     if dimension is not None:
@@ -158,6 +166,8 @@ def as_object(plan: Plan) -> dict[str, Any]:
         **numbers,
         **told,
         **noise_numbers(plan.noise, survivors=plan.minimum_survivors, rotate=plan.rotates),
+        "protection": plan.protection,
+        "encryption": _encryption(plan.cipher) if plan.cipher is not None else None,
         "wrap_rate": plan.wrap_rate,
         "flattening": asdict(plan.flattening) if plan.flattening is not None else None,
         "warnings": list(plan.warnings),
@@ -195,15 +205,43 @@ def tables(plan: Plan) -> Iterator[Table]:
         named = plan.noise.epsilons
         table.caption = f"per {named.unit}, {named.relation} neighbours, delta {named.delta:g}"
         yield table
+    if plan.cipher is not None:
+        told = _encryption(plan.cipher)
+        told["prime_bits"] = ", ".join(map(str, told["prime_bits"]))
+        told["public_key_bytes"] = f"{told['public_key_bytes']:,}"
+        if (deviation := told.pop("flooding_deviation")) is not None:
+            told["flooding_deviation, in grid units"] = f"{deviation:.3g}"
+        rows = {name.replace("_", " "): value for name, value in told.items()}
+        yield _two_columns(f"encryption, {plan.protection}", "", rows)
     if plan.bytes_per_client is not None:
         sizes = {_LABELS.get(kind, kind): f"{size:,}" for kind, size in plan.bytes_per_client.items()}
         yield _two_columns("message", "bytes per client and round", sizes)
 
 
-def _survivors_and_witnesses(p: Parameters) -> tuple[int, Committee | None]:
-    """m, so that a sum hides two honest clients and views are one (2m > n + c), and the witnesses."""
+def _encryption(cipher: Cipher) -> dict[str, Any]:
+    """Of a vector and a key, and by how many grid units flooding moves a sum; None where sums are exact."""
+    parameters = cipher.parameters
+    deviation = None
+    if cipher.packing is None:
+        flooding = cipher.flooding()
+        deviation = flooding.deviation / flooding.parameters.scale
+    return {
+        "ring_degree": parameters.moduli.degree,
+        "prime_bits": list(parameters.moduli.bits),
+        "ciphertexts": cipher.chunks,
+        "public_key_bytes": cipher.key_bytes,
+        "flooding_deviation": deviation,
+    }
+
+
+def _survivors_and_witnesses(p: Parameters, protection: Protection) -> tuple[int, Committee | None]:
+    """m, so that a sum hides two honest clients and views are one (2m > n + c), and the witnesses.
+
+    Under encryption a custodian asks for two thirds besides.
+    """
     one_view = 0 if p.complete else (p.clients + p.corrupt) // 2 + 1
-    m = max(p.clients - p.dropped, one_view, p.corrupt + 2)
+    opened = 0 if protection == "masks" else least_decrypted(p.clients)
+    m = max(p.clients - p.dropped, one_view, p.corrupt + 2, opened)
     if m > p.clients:
         raise DomainError(f"{p.corrupt} corrupt of {p.clients} clients leave fewer than two honest ones")
     if p.complete:
@@ -247,7 +285,24 @@ def _sized(
             limit=privacy.modulus_bits,
         )
         plan = replace(plan, wrap_rate=config.wrap_rate if limited else None)
-    return replace(plan, value_bits=bits, modulus_bits=config.ring.bits, bytes_per_client=upload(config))
+        plan = _warned(plan, *_delta_of_flooding(config, noise, privacy.rounds))
+    sizes = upload(config)
+    return replace(
+        plan, value_bits=bits, modulus_bits=config.ring.bits, bytes_per_client=sizes, cipher=config.cipher
+    )
+
+
+def _delta_of_flooding(config: RoundConfig, noise: NoisePlan, rounds: int) -> Iterator[str]:
+    """What no accountant counts (SPEC of encrypted rounds, 6)."""
+    if config.cipher is None or config.protection != "ckks":
+        return
+    epsilon = noise.epsilons.server_colluding
+    added = (1.0 + exp(epsilon)) * rounds * config.cipher.flooding().advantage
+    yield (
+        f"every epsilon is of sums of integers: CKKS sums that are handed on unrounded add up to {added:.2g} "
+        "to delta; raise the custodian's flooding bits, or where flooding is far below a grid unit hand on "
+        "rounded sums alone"
+    )
 
 
 def _planned_noise(
@@ -290,6 +345,7 @@ def _config(
         minimum_survivors=plan.minimum_survivors,
         degree=None if p.complete else p.degree,
         server=p.server,
+        protection=plan.protection,
         weight_bound=weight_bound,
         modulus_bits=limit,
         rotation=plan.rotates,

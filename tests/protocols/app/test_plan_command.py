@@ -19,7 +19,9 @@ from protocols import ConfigError, RoundConfig, SkellamNoise, prepare, reveal
 from protocols.app import cli, planning, terminal
 from protocols.meter import Meter
 from protocols.plan import release_of
+from protocols.protection import Protection
 from protocols.simulation import PHASES, Federation
+from protocols.sizes import upload
 from secagg.agreement import agreement_bound
 from secagg.parameters import GRINDABLE_SIGMA, choose, verify
 
@@ -30,7 +32,7 @@ KEYS = {
     *("minimum_survivors", "witnesses", "certificates_needed", "proof", "modulus_bits", "bytes_per_client"),
     *("value_bits", "rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
     *("sensitivity_inflation", "local_variance", "predicted_error", "epsilons"),
-    *("warnings", "evaluation", "wrap_rate", "flattening"),
+    *("warnings", "evaluation", "wrap_rate", "flattening", "protection", "encryption"),
 }
 NOISE = KEYS & {
     *("rounds", "delta", "noise_multiplier", "scale", "rotation", "l2_sensitivity"),
@@ -356,6 +358,41 @@ def test_people_read_the_same_noise_with_adversaries_unit_relation_and_delta() -
         assert words in text, text
 
 
+@pytest.mark.parametrize(
+    ("protection", "server"), [("masks", "active"), ("bfv-masked", "active"), ("ckks", "semi-honest")]
+)
+def test_a_plan_under_encryption_is_that_of_the_round(protection: Protection, server: str) -> None:
+    asked = ("--dimension", "5000", "--protection", protection, "--server", server)
+    plan = planned("--clients", "20", "--corrupt", "0.1", "--dropout", "0.4", *asked)
+    config = config_of(plan, length=5000, protection=protection)
+    assert plan["protection"] == protection
+    assert (plan["modulus_bits"], plan["bytes_per_client"]) == (config.ring.bits, upload(config))
+    if config.cipher is None:
+        assert (plan["encryption"], plan["minimum_survivors"]) == (None, 12)
+        return
+    assert plan["minimum_survivors"] == 14  # two thirds: fewer no custodian opens
+    told = plan["encryption"]
+    assert told["prime_bits"] == list(config.cipher.parameters.moduli.bits)
+    assert (told["ciphertexts"], told["public_key_bytes"]) == (config.cipher.chunks, config.cipher.key_bytes)
+    assert (told["flooding_deviation"] is None) == (protection == "bfv-masked")
+    shown = secagg_plan("--clients", "20", "--corrupt", "0.1", "--dropout", "0.4", *asked).stdout
+    assert f"encryption, {protection}" in shown
+
+
+def test_what_flooding_adds_to_delta_is_said() -> None:
+    plan = planned(
+        *("--clients", "200", "--corrupt", "0.33", "--dropout", "0.1", "--dimension", "1040"),
+        *("--rounds", "15", "--epsilon", "8", "--protection", "ckks", "--server", "semi-honest"),
+    )
+    assert any("add up to 0.2 to delta" in warning for warning in plan["warnings"])
+
+
+def test_ckks_against_an_active_server_is_refused() -> None:
+    result = secagg_plan(*FIVE, "--dimension", "10", "--protection", "ckks")
+    assert result.exit_code == 2
+    assert "semi-honest" in result.stderr
+
+
 def test_a_plan_that_promises_little_says_so() -> None:
     loud = planned(*LARGE, "--rounds", "5", "--multiplier", "0.5", "--delta", "0.01")
     epsilon = loud["epsilons"]["server_colluding"]
@@ -456,7 +493,7 @@ def test_mistakes_exit_2_and_name_what_fails(arguments: list[str], says: str) ->
 
 def test_help_has_examples_and_says_why_sigma_is_80() -> None:
     shown = secagg_plan("--help").stdout
-    assert shown.count("secagg plan --clients") == 4
+    assert shown.count("secagg plan --clients") == 5
     assert "grind" in shown
     for line in shown.splitlines():
         if "secagg plan --clients" in line:
