@@ -122,8 +122,7 @@ def load_key(message: EncryptionKey, *, config: RoundConfig) -> Encryption:
         fits = flooding >= LEAST_BITS if approximate else flooding == 0
     parameters = require_cipher(config).parameters
     try:
-        fingerprint = keys.fingerprint_of(message.key, parameters)
-        key = keys.load_public(message.key, parameters=parameters, fingerprint=fingerprint)
+        key = keys.load_public(message.key, parameters=parameters, fingerprint=None)
     except ContextError as error:
         raise FaultyServerError(Code.ENCRYPTION_KEY, f"not the round's key: {error}", phase="key") from error
     if not fits:

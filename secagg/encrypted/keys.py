@@ -79,22 +79,27 @@ def generate(parameters: Parameters) -> tuple[PublicKey, SecretKey]:
     """
     context = new_context(parameters)
     data = context.serialize(True, False, False, False)
-    fingerprint = _fingerprint(parameters, _public_key(data, parameters))
-    public = load_public(data, parameters=parameters, fingerprint=fingerprint)
-    return public, SecretKey(context, parameters=parameters, fingerprint=fingerprint)
+    public = load_public(data, parameters=parameters, fingerprint=None)
+    return public, SecretKey(context, parameters=parameters, fingerprint=public.fingerprint)
 
 
-def load_public(data: bytes, *, parameters: Parameters, fingerprint: bytes) -> PublicKey:
-    """A custodian's key, if it is the one that was pinned; checked before the library sees a byte.
+def load_public(data: bytes, *, parameters: Parameters, fingerprint: bytes | None) -> PublicKey:
+    """A custodian's key, checked before the library sees a byte.
+
+    Args:
+        data: The key as `PublicKey.serialize` writes it.
+        parameters: Those that were declared.
+        fingerprint: The one that was pinned; None for whoever has checked the key's signature instead.
 
     Raises:
         ContextError: If the bytes hold a secret key or any other key but the public one, belong to other
             parameters, or have another fingerprint.
         MissingLibraryError: If tenseal is not installed.
     """
-    if _fingerprint(parameters, _public_key(data, parameters)) != fingerprint:
+    found = _fingerprint(parameters, _public_key(data, parameters))
+    if fingerprint is not None and fingerprint != found:
         raise ContextError(f"a key is not the one with the fingerprint {fingerprint.hex()}")
-    return PublicKey(parameters, fingerprint, data, _loaded(data))
+    return PublicKey(parameters, found, data, _loaded(data))
 
 
 @lru_cache(maxsize=1)
@@ -106,15 +111,6 @@ def _loaded(data: bytes) -> Context:
     if context.has_relin_keys() or context.has_galois_keys():
         raise ContextError("a context holds keys that sums do not need")
     return context
-
-
-def fingerprint_of(data: bytes, parameters: Parameters) -> bytes:
-    """The fingerprint of a key as sent, for whoever checks its signature instead of pinning it.
-
-    Raises:
-        ContextError: As `load_public`.
-    """
-    return _fingerprint(parameters, _public_key(data, parameters))
 
 
 def _fingerprint(parameters: Parameters, key: bytes) -> bytes:
