@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
@@ -26,6 +27,7 @@ _LIBRARIES = (
     "sklearn.datasets",
     "tenseal",
 )
+_MOST_SECONDS = 120
 
 
 class Warm:
@@ -71,6 +73,7 @@ def _serve() -> None:
 
 
 def _run(argv: Sequence[str], cwd: str, files: Sequence[str]) -> int:
+    signal.alarm(_MOST_SECONDS)
     for number, name in enumerate((os.devnull, *files)):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(cwd)
