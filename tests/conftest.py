@@ -1,9 +1,10 @@
-"""For machines that are shared: no deadlines in Hypothesis, and one thread a process. In CI, equal inputs.
+"""For machines that are shared: no deadlines in Hypothesis, one thread a process. In CI, equal inputs.
 
 What is multiplied here is small, and threads that wait for each other take the cores from the other worker.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ from tests.warm import Warm
 
 for library in ("OMP", "OPENBLAS", "MKL"):  # read when numpy and torch are first imported, in children too
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# Children import the same modules hundreds of times: compiled once, wherever nothing is to be written.
+if "PYTHONPYCACHEPREFIX" not in os.environ:  # in this process, not in workers of the test runner
+    BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
+    os.environ["PYTHONPYCACHEPREFIX"] = BYTECODE.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("shared machine", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("shared machine")

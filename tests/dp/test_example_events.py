@@ -30,12 +30,13 @@ def test_the_epsilon_is_that_of_the_exact_loss_distribution(row: dict[str, float
 
 
 def test_trainings_compose_and_are_not_added() -> None:
-    once = example_epsilon([event()], delta=1e-5)
-    assert example_epsilon([event(), event()], delta=1e-5) == example_epsilon([event(steps=200)], delta=1e-5)
-    assert once < example_epsilon([event(), event()], delta=1e-5) < 1.6 * once
+    once, twice = (example_epsilon([event()] * count, delta=1e-5) for count in (1, 2))
+    assert twice == example_epsilon([event(steps=200)], delta=1e-5)
+    assert once < twice < 1.6 * once
     mixed = [event(), event(rate=0.05, noise_multiplier=2.0)]
-    assert once < example_epsilon(mixed, delta=1e-5) < 1.1 * once
-    assert example_epsilon(reversed(mixed), delta=1e-5) == example_epsilon(mixed, delta=1e-5)
+    both = example_epsilon(mixed, delta=1e-5)
+    assert once < both < 1.1 * once
+    assert example_epsilon(reversed(mixed), delta=1e-5) == both
 
 
 def test_sampling_amplifies_and_none_does_not() -> None:

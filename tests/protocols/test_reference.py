@@ -89,7 +89,7 @@ def test_no_or_one_dropout_always_opens() -> None:
         assert isinstance(outcome, bonawitz.Opened)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_pair_of_dropouts() -> None:
     """All 250 double dropouts, in one session of 250 rounds: exact or aborted, never anything else."""
     doubles = [
