@@ -221,8 +221,9 @@ def test_a_round_that_fails_exits_1_and_leaves_no_run(
         assert len(ledger.entries()) == 1
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("signal_number", "processes"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGKILL, "2")]
+)
 def test_a_run_that_is_stopped_is_never_passed_off_as_one(
     tmp_path: Path, signal_number: int, processes: str
 ) -> None:
