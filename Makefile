@@ -32,7 +32,7 @@ run: install  ## watch private, personalized federated learning on handwritten d
 test: install  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-exhaustive: install  ## every dropout pattern, every partition of small cohorts, long runs of both implementations (about three minutes)
+exhaustive: install  ## every dropout pattern, every partition of small cohorts, long runs of both implementations (about six minutes)
 	$(BIN)/python -m pytest -q -n 2 -m exhaustive --durations=0
 
 lint: install  ## format, lint, types, imports
