@@ -61,9 +61,7 @@ class _Pending:
 
 def _require_saved(state: ClientState | Collecting | None, party: str) -> None:
     if state is not None and state.context.key_digest:
-        raise StateError(
-            f"the saved state of {party} is of a round under encryption, and none of those is saved"
-        )
+        raise StateError(f"the saved state of {party} is of a round under encryption: none of those is saved")
 
 
 def require_room(task: Task) -> None:

@@ -297,7 +297,7 @@ def _delta_of_flooding(config: RoundConfig, noise: NoisePlan, rounds: int) -> It
     if config.cipher is None or config.protection != "ckks":
         return
     epsilon = noise.epsilons.server_colluding
-    added = (1.0 + exp(epsilon)) * rounds * config.cipher.flooding().advantage
+    added = min(1.0, (1.0 + exp(epsilon)) * rounds * config.cipher.flooding().advantage)
     yield (
         f"every epsilon is of sums of integers: CKKS sums that are handed on unrounded add up to {added:.2g} "
         "to delta; raise the custodian's flooding bits, or where flooding is far below a grid unit hand on "
