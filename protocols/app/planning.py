@@ -221,16 +221,12 @@ def tables(plan: Plan) -> Iterator[Table]:
 def _encryption(cipher: Cipher) -> dict[str, Any]:
     """Of a vector and a key, and by how many grid units flooding moves a sum; None where sums are exact."""
     parameters = cipher.parameters
-    deviation = None
-    if cipher.packing is None:
-        flooding = cipher.flooding()
-        deviation = flooding.deviation / flooding.parameters.scale
     return {
         "ring_degree": parameters.moduli.degree,
         "prime_bits": list(parameters.moduli.bits),
         "ciphertexts": cipher.chunks,
         "public_key_bytes": cipher.key_bytes,
-        "flooding_deviation": deviation,
+        "flooding_deviation": cipher.flooding().mean_error(1) if cipher.packing is None else None,
     }
 
 
